@@ -1,0 +1,120 @@
+"""LearningCurves: one row per epoch, to metrics.csv, TensorBoard and curves.png."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cifar_lightning import pictures
+from cifar_lightning.callbacks.tensorboard import RunTensorBoard
+from cifar_lightning.callbacks.timing import Timing
+from cifar_lightning.classifier import Classifier
+from cifar_lightning.errors import NonFiniteError
+from cifar_lightning.files import write_csv
+
+COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+
+class LearningCurves(Callback):
+    """Notes each epoch's loss, accuracy and learning rate; epochs count from 1.
+
+    The rows travel in the checkpoint and metrics.csv is written anew from them, so that a resumed run's curve has no
+    gap and no doubled epoch, wherever the run was cut. metrics.csv holds deterministic columns only; what depends on
+    the machine is the business of `Timing`.
+
+    Args:
+        folder: the run's folder.
+        timing: where the epoch's throughput is read.
+        title: printed above curves.png.
+    """
+
+    def __init__(self, folder: Path, timing: Timing, title: str) -> None:
+        self.folder = folder
+        self.timing = timing
+        self.title = title
+        self.rows: list[dict[str, float]] = []
+        self._learning_rate = math.nan
+        self._val: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a resume: what was written after the checkpoint is dropped."""
+        if self.rows:
+            self._write_csv()
+            for logger in trainer.loggers:
+                if isinstance(logger, RunTensorBoard):
+                    logger.purge_from(len(self.rows) + 1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The rate that the epoch starts with; schedulers move it before the epoch ends."""
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the validation result for the epoch's row."""
+        assert isinstance(pl_module, Classifier)
+        if not trainer.sanity_checking:
+            self._val = pl_module.epoch_metrics("val")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the row. Runs before the checkpoints of the epoch, so that they hold it.
+
+        Raises:
+            NonFiniteError: the epoch's training loss is not a number; no checkpoint has been written with it.
+        """
+        assert isinstance(pl_module, Classifier)
+        epoch = trainer.current_epoch + 1
+        row = {"epoch": float(epoch), "learning_rate": self._learning_rate}
+        row |= {f"train_{name}": value for name, value in pl_module.epoch_metrics("train").items()}
+        row |= {f"val_{name}": value for name, value in self._val.items()}
+        if not math.isfinite(row["train_loss"]):
+            raise NonFiniteError(
+                f"the training loss of epoch {epoch} is {row['train_loss']}; the checkpoints of earlier epochs are "
+                f"unchanged; try a lower --model.optimizer.lr (it was {self._learning_rate:g})"
+            )
+        self._val = {}
+        self.rows.append(row)
+        self._write_csv()
+        self._log(trainer, row)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws curves.png."""
+        self.draw()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draws what there is when a run stops early."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Writes curves.png from the rows, if there are any."""
+        if self.rows:
+            pictures.curves(self.rows, self.title).savefig(self.folder / "curves.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"rows": self.rows, "learning_rate": self._learning_rate}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = list(state_dict["rows"])
+        self._learning_rate = state_dict["learning_rate"]
+
+    def _write_csv(self) -> None:
+        columns = [name for name in COLUMNS if any(name in row for row in self.rows)]
+        write_csv(self.folder / "metrics.csv", columns, self.rows)
+
+    def _log(self, trainer: Trainer, row: dict[str, float]) -> None:
+        epoch = int(row["epoch"])
+        points = {(split, name): row[f"{split}_{name}"] for split, name in _split_columns(row)}
+        points["train", "learning_rate"] = row["learning_rate"]
+        points["train", "images_per_second"] = self.timing.images_per_second
+        for logger in trainer.loggers:
+            if isinstance(logger, RunTensorBoard):
+                for (split, name), value in points.items():
+                    logger.curve(split, name, value, epoch)
+            else:  # a logger of the user's own: the usual split/name
+                logger.log_metrics({f"{split}/{name}": value for (split, name), value in points.items()}, step=epoch)
+
+
+def _split_columns(row: dict[str, float]) -> list[tuple[str, str]]:
+    names = [name.split("_", 1) for name in row if name.startswith(("train_", "val_"))]
+    return [(split, name) for split, name in names]

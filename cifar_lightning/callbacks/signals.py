@@ -1,0 +1,80 @@
+"""StopSignals: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cifar_lightning.errors import UserError
+
+
+class Stopped(UserError):
+    """The user ended the run; everything up to here is in its last checkpoint."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class StopSignals(Callback):
+    """Notes the first signal, saves `last.ckpt` at the end of the running batch and stops; the second stops at once.
+
+    Nothing is saved in a signal handler: weights, loader and counters agree only between two batches. A signal during
+    validation waits for the epoch's end, whose checkpoint is due anyway.
+
+    Args:
+        checkpoint: where to save; None where the run keeps no checkpoints.
+    """
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        self.checkpoint = checkpoint
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signals over; later than Lightning, whose own SIGTERM handler ends a run with exit code 0."""
+        self._previous = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives them back."""
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        self._previous = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A signal during validation: the epoch's checkpoint has just been written."""
+        self._stop_if_asked(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A signal during training."""
+        # Not after an epoch's last batch: Lightning would resume past the validation that is still due.
+        if self.received is not None and batch_idx + 1 < trainer.num_training_batches:
+            if self.checkpoint is not None:
+                trainer.save_checkpoint(self.checkpoint)
+            self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A signal in the very last epoch: before the test begins."""
+        self._stop_if_asked(trainer)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
+        self.received = signum
+        print(f"{signal.Signals(signum).name}: stopping after this batch (once more: at once)", file=sys.stderr)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if self.received is None:
+            return
+        if self.checkpoint is None:
+            raise Stopped("stopped; this run keeps no checkpoints", self.received)
+        raise Stopped(
+            f"stopped in epoch {trainer.current_epoch + 1}; go on with: "
+            f"python -m cifar_lightning fit --ckpt {self.checkpoint}",
+            self.received,
+        )

@@ -1,0 +1,110 @@
+"""Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from cifar_lightning.data.loader import Batch
+from cifar_lightning.metrics import SplitMetrics
+
+
+class Classifier(LightningModule):
+    """Trains `net` with cross entropy and counts loss and accuracy per split.
+
+    Args:
+        net: maps images (N, 3, 32, 32) to logits (N, C).
+        optimizer: makes the optimizer from the net's parameters.
+        scheduler: makes a learning rate scheduler from the optimizer; None keeps the rate.
+        scheduler_interval: whether the scheduler steps after each epoch or after each batch.
+        channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps normalised float images (N, 3, 32, 32) to float32 logits (N, C), whatever the precision inside."""
+        return self.net(images).float()
+
+    def epoch_metrics(self, split: str) -> dict[str, float]:
+        """`loss` and `accuracy` of `split` in its current or last epoch. Waits for the device: once per epoch."""
+        return self.metrics_of(split).compute()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss () of a batch."""
+        return self._shared_step(batch, "train")["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss (), logits (B, C) and labels (B,) of a batch."""
+        return self._shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss (), logits (B, C) and labels (B,) of a batch."""
+        return self._shared_step(batch, "test")
+
+    def on_train_epoch_start(self) -> None:
+        """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""
+        self.metrics_of("train").reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation always starts anew."""
+        self.metrics_of("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """A test always starts anew."""
+        self.metrics_of("test").reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Publishes `train/loss` and `train/accuracy` to callbacks that monitor them."""
+        self._publish("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Publishes `val/loss` and `val/accuracy`."""
+        self._publish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Publishes `test/loss` and `test/accuracy`."""
+        self._publish("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over all parameters of the net, with its scheduler if there is one."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[typeddict-item]
+
+    def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        self.metrics_of(split).update(loss, logits, labels)
+        return {"loss": loss, "logits": logits, "labels": labels}
+
+    def metrics_of(self, split: str) -> SplitMetrics:
+        """The sums of 'train', 'val' or 'test'."""
+        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[split]
+
+    def _publish(self, split: str) -> None:
+        # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
+        self.log_dict({f"{split}/{name}": value for name, value in self.epoch_metrics(split).items()}, logger=False)

@@ -1,0 +1,98 @@
+"""The verbs, their dispatch, and what a failure looks like: one line on stderr and an exit code.
+
+torch and Lightning are imported by a verb when it runs, never here, so that `--help` answers at once.
+"""
+
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from cifar_lightning import __version__
+from cifar_lightning.errors import ConfigError, UserError
+from cifar_lightning.suggest import did_you_mean
+
+Verb = Callable[[list[str]], int]
+
+# verb: (module, function, what `--help` says of it)
+VERBS: dict[str, tuple[str, str, str]] = {
+    "fit": ("cifar_lightning.fit", "fit", "train, then score the last weights on the test set once"),
+    "validate": ("cifar_lightning.score", "validate", "score a checkpoint on the validation split"),
+    "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
+    "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
+    "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
+}
+
+EXAMPLES = """\
+examples:
+  python -m cifar_lightning fit                                 the report's CNN, 45,000/5,000 split
+  python -m cifar_lightning fit --config configs/report/final.yaml
+  python -m cifar_lightning fit --model.net.dropout 0 --trainer.max_epochs 100
+  python -m cifar_lightning fit --ckpt last                     go on with the newest run
+  python -m cifar_lightning test --ckpt best                    or last, or a path
+  python -m cifar_lightning fit --config configs/offline.yaml   no data set at hand: a synthetic one
+  tensorboard --logdir lightning_logs
+
+`python -m cifar_lightning VERB --help` lists a verb's flags; `--debug` anywhere shows the traceback of a failure."""
+
+
+def usage() -> str:
+    """The text of `--help`: every verb, a line each, and examples."""
+    lines = [f"cifar_lightning {__version__}: CIFAR-10 experiments on PyTorch Lightning", ""]
+    lines += ["usage: python -m cifar_lightning VERB [flags]", "", "verbs:"]
+    lines += [f"  {verb:<10}{summary}" for verb, (_, _, summary) in VERBS.items()]
+    return "\n".join([*lines, "", EXAMPLES])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one verb.
+
+    Returns:
+        The exit code: 0 done, 2 configuration, 3 data, 4 checkpoint, 5 non-finite numbers, 6 input/output,
+        130 Ctrl-C, 143 SIGTERM, 1 anything else.
+    """
+    arguments = list(argv)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        return _failed(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _failed("interrupted", 128 + signal.SIGINT, debug)
+    except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # the last line of defence: one line here, the traceback with --debug
+        text = " ".join(str(error).split()) or "no message"
+        return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in VERBS:
+        raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
+    module, function, _ = VERBS[name]
+    verb: Verb = getattr(importlib.import_module(module), function)
+    return verb(rest)
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _failed(message: str, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code

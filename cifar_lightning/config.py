@@ -1,0 +1,239 @@
+"""From flags, YAML and a checkpoint to a resolved configuration and the objects that it describes."""
+
+import argparse
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+
+from cifar_lightning import checkpoint, environment, runs
+from cifar_lightning.classifier import Classifier
+from cifar_lightning.config_errors import explain
+from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.errors import CheckpointError, ConfigError
+from cifar_lightning.suggest import did_you_mean
+
+LOGS = "lightning_logs"
+DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
+DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 30,  # the report's
+    "default_root_dir": LOGS,
+    "devices": 1,
+    "num_sanity_val_steps": 0,  # the first validation comes soon enough, and its metrics would need cleaning up
+    "enable_model_summary": False,  # our table shows the output shapes as well
+}
+
+
+class Experiment(LightningCLI):
+    """One verb's configuration with the model and the data that it describes; the Trainer comes by `make_trainer`.
+
+    `--ckpt` is read first: the checkpoint's whole configuration comes before every flag, so flags win over it.
+
+    Args:
+        verb: 'fit', 'validate' or 'test'.
+        arguments: what stands behind the verb.
+
+    Raises:
+        ConfigError: a key, type or value is wrong, in one line.
+        CheckpointError: `--ckpt` names nothing that can be loaded.
+    """
+
+    model: Classifier
+    datamodule: CIFAR10DataModule
+
+    def __init__(self, verb: str, arguments: list[str]) -> None:
+        self.verb = verb
+        self.arguments = arguments
+        self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
+        self.content: dict[str, Any] = {}
+        _quieten()
+        try:
+            super().__init__(
+                Classifier,
+                CIFAR10DataModule,
+                run=False,
+                save_config_callback=None,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                seed_everything_default=0,
+                parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": f"cifar_lightning {verb}"},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+            # Made once for its complaints: a rate out of range should not wait until the data are loaded.
+            self.model.configure_optimizers()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our flags beside Lightning's."""
+        parser.set_defaults({"model.net": {"class_path": DEFAULT_NET}})
+        parser.link_arguments("seed_everything", "data.seed")
+        purpose = "go on with this run" if self.verb == "fit" else "the weights to score; required"
+        parser.add_argument(
+            "--ckpt",
+            nargs="?",
+            const="last",
+            help=f"{purpose}: a path, or best or last (the default) of the newest run that has a checkpoint",
+        )
+        if self.verb == "fit":
+            parser.add_argument(
+                "--final_test", type=bool, default=True, help="score the last weights on the test set at the end"
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the checkpoint's configuration, then our arguments; errors come out as one line."""
+        arguments = self.arguments
+        if not {"-h", "--help"} & set(arguments):
+            _check_files(arguments)
+            self._read_checkpoint()
+            if self.content:
+                arguments = ["--config", self._checkpoint_config(), *arguments]
+        try:
+            self.config = parser.parse_args(arguments)
+        except argparse.ArgumentError as error:
+            raise explain(str(error), parser) from error
+        if self.config.ckpt is not None and self.checkpoint is None:
+            raise ConfigError("ckpt is a flag, not a setting: take it out of the YAML file and give --ckpt")
+
+    def before_instantiate_classes(self) -> None:
+        """Resolves what is left open, so that the saved configuration holds what ran."""
+        seed = self.config.seed_everything
+        if isinstance(seed, bool):
+            raise ConfigError(f"seed_everything must be a number, got {str(seed).lower()}; every run here is seeded")
+        trainer = self.config.trainer
+        if trainer.devices != 1 or trainer.num_nodes != 1:
+            raise ConfigError("trainer.devices and trainer.num_nodes must be 1: several devices are not supported yet")
+        if trainer.precision is None:
+            trainer.precision = environment.native_precision(_accelerator(str(trainer.accelerator)))
+
+    def instantiate_classes(self) -> None:
+        """Builds model and data; the Trainer waits until the run has a folder."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self.config_init.data
+        self.model = self.config_init.model
+
+    def make_trainer(self, callbacks: list[Callback], logger: Logger | bool) -> Trainer:
+        """Builds the Trainer with the user's callbacks before ours.
+
+        Raises:
+            ConfigError: Lightning refuses the settings, such as a GPU that is not there.
+        """
+        self.trainer_defaults["callbacks"] = callbacks
+        try:
+            # Our own bar is a plain callback; Lightning's stays off.
+            return self.instantiate_trainer(logger=logger, enable_progress_bar=False)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.config.seed_everything)
+
+    @property
+    def logs(self) -> Path:
+        """Where runs go."""
+        return Path(self.config.trainer.default_root_dir)
+
+    @property
+    def recipe(self) -> str:
+        """The name of the configuration: the stem of the first --config, or the checkpoint's."""
+        named = _values(self.arguments, "--config", "-c")
+        if named:
+            return Path(named[0]).stem
+        return self.content[checkpoint.KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
+
+    def resolved_yaml(self) -> str:
+        """The configuration with every default filled in; `--config` takes it back."""
+        config = self.config.clone()
+        for key in ("config", "ckpt"):
+            config.pop(key, None)
+        return self.parser.dump(config, skip_none=False)
+
+    def resolved(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return yaml.safe_load(self.resolved_yaml())
+
+    def _read_checkpoint(self) -> None:
+        scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        scan.add_argument("--ckpt", nargs="?", const="last")
+        scan.add_argument("--trainer.default_root_dir", dest="logs", default=LOGS)
+        found, _ = scan.parse_known_args(self.arguments)
+        if found.ckpt is not None:
+            self.checkpoint = runs.find_checkpoint(found.ckpt, Path(found.logs))
+            self.content = checkpoint.load(self.checkpoint)
+        elif self.verb != "fit":
+            raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+
+    def _checkpoint_config(self) -> str:
+        assert self.checkpoint is not None
+        text = checkpoint.config_of(self.content, self.checkpoint)
+        config = yaml.safe_load(text)
+        if self.verb != "fit":
+            config.pop("final_test", None)  # a setting of fit alone
+        for key, class_path in checkpoint.foreign_classes(config).items():
+            if not any(argument.endswith(class_path) for argument in self.arguments):
+                raise CheckpointError(
+                    f"{self.checkpoint} names the class {class_path}, which would be imported; "
+                    f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
+                )
+        return yaml.safe_dump(config, sort_keys=False)
+
+
+def _values(arguments: list[str], *flags: str) -> list[str]:
+    """What stands behind any of the flags, as `--flag value` or `--flag=value`."""
+    values = [after for flag, after in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    return values + [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0] in flags and "=" in argument]
+
+
+def _check_files(arguments: list[str]) -> None:
+    """Reads every --config once, since the parser's own complaint about YAML does not name the file."""
+    for name in _values(arguments, "--config", "-c"):
+        path = Path(name)
+        if not path.is_file():
+            known = [str(found) for found in Path("configs").glob("**/*.yaml")]
+            raise ConfigError(f"--config {name}: no such file{did_you_mean(name, known)}")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"--config {name} is not readable YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"--config {name} holds no settings; it should be a mapping such as `data: ...`")
+
+
+def _accelerator(name: str) -> str:
+    """What Lightning will choose for an accelerator's name."""
+    if name in ("auto", "gpu"):
+        if MPSAccelerator.is_available():
+            return "mps"
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        return "cpu"  # the Trainer refuses it in a moment, with its own words
+    return name
+
+
+def _quieten() -> None:
+    """Leaves out what Lightning prints and a user can do nothing about: adverts, devices that are not there."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for message in (
+        ".*does not have many workers.*",  # our loaders have none on purpose
+        ".*smaller than the logging interval.*",  # nothing is logged by step
+        ".*Checkpoint directory .* exists and is not empty.*",  # on a resume it should
+        ".*no `val_dataloader`.*",  # data.val_size 0 says so itself
+        ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
+        ".*Total length of `.*` across ranks is zero.*",
+    ):
+        warnings.filterwarnings("ignore", message)

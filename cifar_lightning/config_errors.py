@@ -1,0 +1,90 @@
+"""The parser's complaints, which run over many lines, as one line with the right name."""
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LightningArgumentParser
+
+from cifar_lightning import nets
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.suggest import did_you_mean
+
+
+def explain(message: str, parser: LightningArgumentParser) -> ConfigError:
+    """Rewrites one of jsonargparse's messages.
+
+    Args:
+        message: the text of its ArgumentError.
+        parser: knows the names that exist.
+    """
+    text = " ".join(message.split())
+    for pattern, rewrite in _REWRITES:
+        if found := re.search(pattern, text):
+            return ConfigError(rewrite(parser, *found.groups()))
+    return ConfigError(text)
+
+
+def _unrecognised(parser: LightningArgumentParser, arguments: str) -> str:
+    first = arguments.split()[0]
+    if not first.startswith("-"):
+        return f"unexpected argument {first!r}; settings are given as --name value"
+    name = first.lstrip("-").partition("=")[0]
+    return f"unknown flag --{name}{_nearest(name, _known(parser), '--')}"
+
+
+def _not_in_group(parser: LightningArgumentParser, group: str, option: str) -> str:
+    name = f"{group}.{option}"
+    return f"unknown setting {name}{_nearest(name, _known(parser))}"
+
+
+def _not_in_class(parser: LightningArgumentParser, key: str, class_path: str, option: str) -> str:
+    module, _, name = class_path.rpartition(".")
+    known = [f"{key}.{parameter}" for parameter in inspect.signature(getattr(import_module(module), name)).parameters]
+    return f"unknown setting {key}.{option}: {name} does not take it{_nearest(f'{key}.{option}', known)}"
+
+
+def _no_such_class(parser: LightningArgumentParser, key: str, name: str) -> str:
+    homes: dict[str, list[Any]] = {
+        "model.net": [getattr(nets, module) for module in dir(nets) if inspect.ismodule(getattr(nets, module))],
+        "model.optimizer": [torch.optim],
+        "model.scheduler": [torch.optim.lr_scheduler],
+    }
+    known = {found for home in homes.get(key, []) for found, _ in inspect.getmembers(home, inspect.isclass)}
+    fix = "" if "." in name else "; a class of your own needs its module, as in my_module.MyClass"
+    return f"{key}: there is no class {name!r}{did_you_mean(name, known) or fix}"
+
+
+def _wrong_type(parser: LightningArgumentParser, key: str, expected: str, value: str) -> str:
+    kinds = " or ".join(re.findall(r"class '([\w.]+)'", expected)) or expected
+    return f"{key}: expected {kinds.replace('NoneType', 'null')}, got {value!r}"
+
+
+# Tried in this order; the groups of a pattern are the arguments of its function.
+_REWRITES = (
+    (r"unrecognized arguments: (.*)", _unrecognised),
+    (r"Group '([\w.]+)' does not accept option '([^']+)'", _not_in_group),
+    (r"Parser key \"([\w.]+)\": Problem with given class_path '([\w.]+)': Option '([^']+)' is not accepted", _not_in_class),
+    (
+        r"Parser key \"([\w.]+)\": .*Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
+        lambda parser, key, option, class_path: _not_in_class(parser, key, class_path, option),
+    ),
+    (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
+    (r"Parser key \"([\w.]+)\":.* Subtypes: \[(.*?)\] Errors: .*Given value: (.*)", _wrong_type),
+    (r"Parser key \"([\w.]+)\":.*?Expected an? (.*?)\. Got value: (.*)", _wrong_type),
+    (r"Parser key \"([\w.]+)\": (.*)", lambda parser, key, reason: f"{key}: {reason}"),
+)
+
+
+def _known(parser: LightningArgumentParser) -> set[str]:
+    """Every setting's name as a flag spells it: `model.net.dropout`, without `init_args`."""
+    return {key.replace(".init_args", "") for key in parser.get_defaults().keys() if not key.endswith(".class_path")}
+
+
+def _nearest(name: str, known: Any, prefix: str = "") -> str:
+    # The last part is what was typed most often: compare within the same group before all of the names.
+    group = name.rpartition(".")[0]
+    siblings = [f"{prefix}{key}" for key in known if key.rpartition(".")[0] == group]
+    return did_you_mean(f"{prefix}{name}", siblings) or did_you_mean(f"{prefix}{name}", [f"{prefix}{key}" for key in known])

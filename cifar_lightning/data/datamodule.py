@@ -1,0 +1,176 @@
+"""CIFAR10DataModule: the official files (or the synthetic stand-in) as splits in memory and loaders over them."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+
+from cifar_lightning.data import archive, synthetic
+from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.errors import ConfigError, DataError
+
+Split = tuple[Tensor, Tensor]
+
+
+def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Cuts `val_size` indices out of `range(len(labels))`, every class in equal share.
+
+    Args:
+        labels: int64 (N,), the class of each image.
+        val_size: how many to cut; where the classes do not divide it, the first classes give one more.
+        seed: which of each class; the same seed gives the same cut.
+
+    Returns:
+        The indices that stay and those cut, int64, both ascending.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classes = labels.unique()
+    share, rest = divmod(val_size, len(classes))
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for rank, label in enumerate(classes):
+        members = torch.nonzero(labels == label).flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        chosen[members[: share + (rank < rest)]] = True
+    return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
+
+
+class CIFAR10DataModule(LightningDataModule):
+    """CIFAR-10 in memory: training, validation (cut from the training images) and the official test set.
+
+    Batches are `(images, labels)`: float32 (B, 3, 32, 32) normalised and channels_last, int64 (B,).
+
+    Args:
+        root: folder that holds `cifar-10-batches-py`, the only place looked at. Without it `$CIFAR10_ROOT` is; without
+            both, `data/`, where CIFAR-10 is downloaded if it is not there.
+        batch_size: images per training step.
+        val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all.
+        split_seed: which images validate. Apart from `seed`, so that runs of several seeds share one validation split.
+        eval_batch_size: images per validation and test step.
+        synthetic: draw the offline stand-in instead of reading CIFAR-10; its results say nothing about CIFAR-10.
+        seed: of the training order; the CLI sets it to `seed_everything`.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+
+    dataset_class: ClassVar[type[CIFAR10]] = CIFAR10  # tests put tiny files in the official format here
+    layout: ClassVar[archive.Layout] = archive.CIFAR10
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 30,
+        val_size: int = 5000,
+        split_seed: int = 0,
+        eval_batch_size: int = 500,
+        synthetic: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("val_size", val_size, 0),
+            ("split_seed", split_seed, 0),
+            ("eval_batch_size", eval_batch_size, 1),
+        ):
+            if value < least:
+                raise ValueError(f"data.{name} must be at least {least}, got {value}")
+        self.root = archive.resolve_root(root)
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.split_seed = split_seed
+        self.eval_batch_size = eval_batch_size
+        self.synthetic = synthetic
+        self.seed = seed
+        self.class_names: tuple[str, ...] = ()
+        self._train: Split | None = None
+        self._val: Split | None = None
+        self._test: Split | None = None
+
+    @property
+    def source(self) -> str:
+        """What the numbers are about: 'CIFAR-10' or 'synthetic (not CIFAR-10)'."""
+        return "synthetic (not CIFAR-10)" if self.synthetic else "CIFAR-10"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images per split that is loaded."""
+        splits = {"train": self._train, "val": self._val, "test": self._test}
+        return {name: len(split[1]) for name, split in splits.items() if split is not None}
+
+    def prepare_data(self) -> None:
+        """Makes sure that the files are there; downloads them only where the user named no place.
+
+        Raises:
+            DataError: they are not there and cannot be had.
+        """
+        if not self.synthetic:
+            archive.prepare(self.root.path, download=not self.root.given_by, layout=self.layout)
+
+    def setup(self, stage: str) -> None:
+        """Loads what `stage` ('fit', 'validate' or 'test') needs; a split that is loaded is not read again.
+
+        Raises:
+            DataError: a file is damaged.
+            ConfigError: `val_size` or `batch_size` does not fit the data.
+        """
+        if stage in ("fit", "validate") and self._train is None:
+            images, labels = self._read(train=True)
+            if self.val_size >= len(labels):
+                raise ConfigError(f"data.val_size {self.val_size} leaves nothing of {len(labels)} images to train on")
+            train, val = stratified_split(labels, self.val_size, self.split_seed)
+            if self.batch_size > len(train):
+                raise ConfigError(
+                    f"data.batch_size {self.batch_size} is above the {len(train)} training images; "
+                    f"give at most {len(train)}"
+                )
+            self._train = images[train], labels[train]
+            self._val = images[val], labels[val]
+        if stage == "test" and self._test is None:
+            self._test = self._read(train=False)
+
+    def train_dataloader(self) -> TensorLoader:
+        """Batches of the training split, in a new order each epoch."""
+        return self._loader(self._train, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+        """Batches of the validation split in their order; an empty list (no validation) where `val_size` is 0."""
+        return self._loader(self._val, self.eval_batch_size, shuffle=False) if self.val_size else []
+
+    def test_dataloader(self) -> TensorLoader:
+        """All test images in the official order."""
+        return self._loader(self._test, self.eval_batch_size, shuffle=False)
+
+    def images_of(self, split: str) -> Split:
+        """A loaded split as it is: uint8 images (N, 32, 32, 3) and int64 labels (N,), for pictures."""
+        images = {"train": self._train, "val": self._val, "test": self._test}[split]
+        assert images is not None, f"the {split} split is not loaded"
+        return images
+
+    def _loader(self, split: Split | None, batch_size: int, shuffle: bool) -> TensorLoader:
+        assert split is not None, "setup() comes first"
+        # The whole set moves once, so that no batch waits for a copy to the device.
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        images, labels = split[0].to(device), split[1].to(device)
+        return TensorLoader(images, labels, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
+
+    def _read(self, train: bool) -> Split:
+        if self.synthetic:
+            images, labels = synthetic.synthetic_cifar10(train)
+            self.class_names = synthetic.CLASS_NAMES
+        else:
+            dataset = self._official(self.root.path, train)
+            images, labels = dataset.data, np.asarray(dataset.targets, dtype=np.int64)
+            self.class_names = tuple(dataset.classes)
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+
+    def _official(self, root: Path, train: bool) -> CIFAR10:
+        try:
+            return self.dataset_class(root, train=train)  # checks every MD5 before it unpickles anything
+        except (RuntimeError, OSError) as error:
+            archive.verify(root, self.layout)  # names the file and the fix
+            raise DataError(f"{root}: {error}") from error

@@ -1,0 +1,65 @@
+"""One process at a time in a data folder, and no trace of it afterwards."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from cifar_lightning.errors import OutputError
+
+LOCK_NAME = ".cifar10.lock"
+
+
+@contextmanager
+def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold `root`'s lock; make the folder where it is missing, and take it away again if it stays empty.
+
+    The kernel releases the lock when its holder dies, so a file left by a killed process blocks nobody.
+    Raises OutputError where the folder or the lock cannot be made.
+    """
+    path = root / LOCK_NAME
+    was_missing = not root.exists()
+    while True:
+        with _open_lock(path) as file:
+            _wait_for(file, path, report)
+            if not _is_still_at(file, path):
+                continue  # the holder before us has removed the file that we waited for: others lock a new one
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+                    if was_missing:
+                        root.rmdir()  # fails, as it should, where the folder has become of use
+            return
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("ab")
+        except FileNotFoundError:
+            continue  # another process took the folder that it had made away between our two calls
+        except OSError as error:
+            raise OutputError(f"the data folder {path.parent} cannot be written: {error.strerror or error}") from error
+
+
+def _wait_for(file: BinaryIO, path: Path, report: Callable[[str], None]) -> None:
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"CIFAR-10: another process is preparing {path.parent}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be locked: {error.strerror or error}") from error
+
+
+def _is_still_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,91 @@
+"""The machine and the code under a run: hardware, versions, commit, and the precision that the hardware does natively."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+
+
+def native_precision(accelerator: str) -> str:
+    """The Trainer precision for where none is given: 'bf16-mixed' where the hardware multiplies bf16 itself.
+
+    Args:
+        accelerator: Lightning's name of the one in use: 'cpu', 'cuda' or 'mps'.
+
+    Returns:
+        'bf16-mixed' on CUDA capability 8.0 and up, on x86 with AVX-512 BF16 or AMX and on Apple's GPU from macOS 14
+        on; else '32-true'.
+    """
+    if accelerator == "cuda":
+        native = torch.cuda.get_device_capability() >= (8, 0)
+    elif accelerator == "mps":
+        native = torch.backends.mps.is_macos_or_newer(14, 0)
+    else:
+        native = bool(_cpu_features() & {"avx512_bf16", "amx_bf16"})
+    return "bf16-mixed" if native else "32-true"
+
+
+def hardware() -> dict[str, Any]:
+    """Names and sizes that explain a speed; no name of the host."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Python and every package that a number can depend on."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def commit() -> dict[str, Any]:
+    """The commit of the package's source and whether the tree differed from it; None for both outside of git."""
+    folder = Path(__file__).parent
+    head = _git(folder, "rev-parse", "HEAD")
+    status = _git(folder, "status", "--porcelain")
+    # An installed copy may lie inside of somebody else's repository: only a tracked source has a commit of its own.
+    if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(status)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _cpu_features() -> set[str]:
+    if hasattr(torch.cpu, "get_capabilities"):  # not in every torch from 2.11 on
+        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
+    return set(_cpuinfo("flags").split())
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """The first value of a field of Linux's /proc/cpuinfo, empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    values = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field]
+    return values[0] if values else ""

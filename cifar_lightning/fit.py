@@ -1,0 +1,242 @@
+"""`fit`: from a configuration to a finished run with its folder, its curves and its score."""
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+from rich.table import Table
+
+from cifar_lightning import environment, layer_table, pictures, runs
+from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.callbacks.progress import ProgressLines
+from cifar_lightning.callbacks.resume_state import ResumeState
+from cifar_lightning.callbacks.scorer import Scorer
+from cifar_lightning.callbacks.signals import StopSignals
+from cifar_lightning.callbacks.tensorboard import RunTensorBoard
+from cifar_lightning.callbacks.timing import Timing
+from cifar_lightning.config import Experiment
+from cifar_lightning.errors import ConfigError, UserError
+from cifar_lightning.files import write_text
+from cifar_lightning.score import save_pictures, score, summary_line
+
+SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, on an epoch that takes longer
+
+
+def fit(arguments: list[str]) -> int:
+    """Trains, writes the run's folder and scores the last epoch's weights on the test set once.
+
+    Raises:
+        UserError: with the exit code of its kind.
+    """
+    experiment = Experiment("fit", arguments)
+    data = experiment.datamodule
+    data.prepare_data()
+    data.setup("fit")
+    layers = _layers(experiment)
+    folder, record = _open_run(experiment)
+    try:
+        trainer, callbacks = _assemble(experiment, folder, record)
+    except UserError:
+        _withdraw(folder, record)
+        raise
+    record |= {"data": data.sizes, "parameters": sum(row.parameters for row in layers)}
+    runs.write_record(folder, record)
+    write_text(folder / "config.yaml", experiment.resolved_yaml())
+    _introduce(experiment, trainer, folder, layers)
+    try:
+        trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
+        _finish(experiment, trainer, callbacks, folder, record)
+    except BaseException as error:
+        record |= {"status": "interrupted" if _is_stop(error) else "failed", "error": f"{type(error).__name__}: {error}"}
+        runs.write_record(folder, record)
+        raise
+    return 0
+
+
+def _layers(experiment: Experiment) -> list[layer_table.LayerRow]:
+    rows = layer_table.layer_table(experiment.model.net)
+    classes = len(experiment.datamodule.class_names)
+    if rows[-1].output_shape != (classes,):
+        raise ConfigError(f"the net ends in {layer_table.shape_text(rows[-1])} outputs, the data have {classes} classes")
+    return rows
+
+
+def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
+    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones."""
+    session = {
+        "started_at": _now(),
+        "command": " ".join(["python -m cifar_lightning fit", *experiment.arguments]),
+        **environment.commit(),
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
+    }
+    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt":
+        folder = runs.run_of(experiment.checkpoint)
+        if folder is not None:
+            record = runs.read_record(folder)
+            epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
+            if record["status"] == "finished" and len(epochs) >= experiment.config.trainer.max_epochs:
+                raise ConfigError(
+                    f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
+                )
+            record.setdefault("resumed", []).append(session)
+            return folder, record | {"status": "running", "config": experiment.resolved()}
+    synthetic = experiment.datamodule.synthetic
+    recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
+    folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
+    return folder, {
+        "recipe": recipe,
+        "seed": experiment.seed,
+        "status": "running",
+        "source": experiment.datamodule.source,
+        "synthetic": synthetic,
+        **session,
+        "precision": experiment.config.trainer.precision,
+        "started_from": str(experiment.checkpoint) if experiment.checkpoint else None,
+        "config": experiment.resolved(),
+    }
+
+
+def _assemble(experiment: Experiment, folder: Path, record: dict[str, Any]) -> tuple[Trainer, dict[type, Callback]]:
+    settings = experiment.config.trainer
+    keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
+    last = folder / runs.CHECKPOINTS / "last.ckpt"
+    timing = Timing(folder)
+    curves = LearningCurves(folder, timing, f"{record['recipe']}, seed {record['seed']}, {record['source']}")
+    identity = {key: record[key] for key in ("recipe", "seed", "source", "synthetic")}
+    callbacks: list[Callback] = [
+        timing,
+        curves,
+        ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
+        ResumeState(experiment.resolved_yaml(), identity),
+        StopSignals(last if keeps_checkpoints else None),
+        Scorer(),
+    ]
+    if keeps_checkpoints:
+        callbacks += _checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
+    own = settings.logger not in (None, True)
+    logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
+    return experiment.make_trainer(callbacks, logger), {type(callback): callback for callback in callbacks}
+
+
+def _checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
+    """Three of Lightning's: the last one each epoch and every 5 minutes into one file, the best by validation."""
+    last: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
+        ModelCheckpoint(**last, train_time_interval=SAVE_EVERY),
+    ]
+    if has_validation:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=folder,
+                filename="best",
+                enable_version_counter=False,
+                monitor="val/accuracy",
+                mode="max",
+                save_on_train_epoch_end=True,
+            )
+        )
+    return callbacks
+
+
+def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: list[layer_table.LayerRow]) -> None:
+    """Says what is about to run, on the console and in TensorBoard."""
+    data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
+    sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
+    if not data.sizes["val"]:
+        sizes = f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
+    threads = f", {torch.get_num_threads()} threads" if trainer.strategy.root_device.type == "cpu" else ""
+    console.print(f"run     {folder}", f"data    {data.source}: {sizes}", sep="\n")
+    console.print(f"device  {trainer.strategy.root_device}{threads}, precision {trainer.precision}")
+    if experiment.checkpoint is not None:
+        console.print(f"from    {experiment.checkpoint}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("layer", "made of", "output", "parameters"):
+        table.add_column(column, justify="right" if column == "parameters" else "left")
+    for row in layers:
+        table.add_row(row.name, row.kind, layer_table.shape_text(row), f"{row.parameters:,}")
+    table.add_row("sum", "", "", f"{sum(row.parameters for row in layers):,}", style="bold")
+    console.print(table)
+    for logger in trainer.loggers:
+        if isinstance(logger, RunTensorBoard) and experiment.checkpoint is None:
+            images, labels = data.images_of("train")
+            writer = logger.experiment
+            writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
+            writer.add_text("data", f"{data.source}: {sizes}")
+            writer.add_text("layers", layer_table.as_markdown(layers))
+            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml().splitlines()))
+            writer.flush()
+
+
+def _finish(
+    experiment: Experiment, trainer: Trainer, callbacks: dict[type, Callback], folder: Path, record: dict[str, Any]
+) -> None:
+    """The final score, the record and TensorBoard's last entries."""
+    curves, timing, scorer = callbacks[LearningCurves], callbacks[Timing], callbacks[Scorer]
+    assert isinstance(curves, LearningCurves)
+    assert isinstance(timing, Timing)
+    assert isinstance(scorer, Scorer)
+    metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
+    if experiment.config.final_test:
+        evaluation = score(experiment, trainer, scorer, "test")
+        metrics["test"] = evaluation.to_dict()
+        print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
+        save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+    record |= {
+        "status": "finished",
+        "finished_at": _now(),
+        "timings": {
+            "train_s": round(sum(row["train_s"] for row in timing.rows), 1),
+            "val_s": round(sum(row["val_s"] for row in timing.rows), 1),
+        },
+        "metrics": metrics,
+    }
+    record.pop("error", None)
+    runs.write_record(folder, record)
+    for logger in trainer.loggers:
+        if isinstance(logger, RunTensorBoard):
+            logger.log_hyperparams(_flat(record["config"]), _final_scalars(metrics))
+            logger.finalize("success")
+    print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
+
+
+def _final_scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    last = metrics.get("last_epoch", {})
+    scalars = {f"final/{name}": last[name] for name in last if name.endswith(("_loss", "_accuracy"))}
+    test = metrics.get("test", {})
+    return scalars | {f"final/test_{name}": test[name] for name in ("loss", "accuracy") if name in test}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What HParams compares: the settings of model, data and seed by their flags' names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}".replace(".init_args", "").replace(".class_path", "")
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None and name.split(".")[0] in ("model", "data", "seed_everything"):
+            flat[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    if not prefix:
+        flat |= {f"trainer.{key}": config["trainer"][key] for key in ("max_epochs", "precision")}
+    return flat
+
+
+def _withdraw(folder: Path, record: dict[str, Any]) -> None:
+    """Takes a new run's folder back, empty as it is, when the Trainer could not be built."""
+    if "resumed" not in record:
+        folder.rmdir()
+
+
+def _is_stop(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, UserError) and error.exit_code > 128)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,95 @@
+"""What is counted over a split, and what a finished evaluation says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
+CALIBRATION_BINS = 15  # as in Guo et al., arXiv 1706.04599
+
+
+class SplitMetrics(Metric):
+    """Mean loss and accuracy over all images of an epoch, summed on the device and read once at its end.
+
+    Its sums are part of the checkpoint: an epoch that is resumed in the middle reports all of its images.
+    """
+
+    full_state_update = False
+    loss_sum: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, zero in (
+            ("loss_sum", torch.tensor(0.0)),
+            ("correct", torch.tensor(0)),
+            ("count", torch.tensor(0)),
+        ):
+            self.add_state(name, zero, dist_reduce_fx="sum", persistent=True)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: its mean loss (), logits (B, C) and labels (B,). No value is read back from the device."""
+        self.loss_sum += loss.detach() * len(labels)
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.count += len(labels)
+
+    def compute(self) -> dict[str, float]:
+        """`loss` (mean cross entropy) and `accuracy` (from 0 to 1) over all processes. Waits for the device."""
+        return self.so_far()
+
+    def so_far(self) -> dict[str, float]:
+        """The same over this process alone, at any time. Waits for the device."""
+        count = max(int(self.count), 1)
+        return {"loss": float(self.loss_sum) / count, "accuracy": int(self.correct) / count}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The score of one set of weights on one split. Shares are from 0 to 1, not in percent."""
+
+    images: int
+    correct: int
+    loss: float  # mean cross entropy
+    accuracy: float
+    per_class_accuracy: dict[str, float]
+    confusion_matrix: list[list[int]]  # [true class][predicted class]
+    calibration_error: float  # expected calibration error, l1 norm, CALIBRATION_BINS bins
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        return dict(self.__dict__)
+
+
+def evaluate(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> Evaluation:
+    """Scores a whole split at once.
+
+    Args:
+        logits: float (N, C).
+        labels: int64 (N,).
+        class_names: C names.
+    """
+    confusion = multiclass_confusion_matrix(logits, labels, num_classes=len(class_names))
+    correct = int(confusion.diagonal().sum())
+    # A class without images has no accuracy, and NaN is not JSON: it is left out.
+    per_class = {
+        name: int(confusion[index, index]) / int(confusion[index].sum())
+        for index, name in enumerate(class_names)
+        if confusion[index].sum() > 0
+    }
+    return Evaluation(
+        images=len(labels),
+        correct=correct,
+        loss=float(F.cross_entropy(logits, labels)),
+        accuracy=correct / len(labels),
+        per_class_accuracy=per_class,
+        confusion_matrix=confusion.tolist(),
+        calibration_error=float(
+            multiclass_calibration_error(logits.softmax(dim=1), labels, len(class_names), n_bins=CALIBRATION_BINS)
+        ),
+    )

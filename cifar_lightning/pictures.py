@@ -1,0 +1,119 @@
+"""The figures: sample pictures, learning curves, confusion matrix, worst mistakes. Data in, matplotlib Figure out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+TRAIN_COLOUR, VAL_COLOUR = "#1f6fb4", "#d95f02"  # told apart with every kind of colour vision
+
+Row = Mapping[str, float]
+
+
+def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_class: int = 8) -> Figure:
+    """A row of sample pictures for each class, the first of each in the data set's order.
+
+    Args:
+        images: uint8 (N, 32, 32, 3).
+        labels: int64 (N,).
+        class_names: C names, one row each.
+        per_class: pictures in a row.
+    """
+    figure = Figure(figsize=(per_class * 0.8 + 1.2, len(class_names) * 0.8), dpi=100, layout="tight")
+    grid = figure.subplots(len(class_names), per_class, squeeze=False)
+    for label, (name, row) in enumerate(zip(class_names, grid, strict=True)):
+        members = (labels == label).nonzero().flatten().tolist()
+        for index, axes in enumerate(row):
+            _no_frame(axes)
+            if index < len(members):
+                axes.imshow(images[members[index]].numpy())
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+    return figure
+
+
+def curves(rows: Sequence[Row], title: str) -> Figure:
+    """Loss and accuracy against the epoch, training and (where there is one) validation in one chart each.
+
+    Args:
+        rows: one per epoch, with `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`.
+        title: printed above.
+    """
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+            points = [(row["epoch"], row[f"{split}_{name}"]) for row in rows if f"{split}_{name}" in row]
+            if points:
+                # A single epoch is a point, which a line alone would not show.
+                axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss (cross entropy)" if name == "loss" else "accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    return figure
+
+
+def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str) -> Figure:
+    """The confusion matrix: rows are true classes, columns predictions, each cell a share of its row and a count."""
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(8, 7), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=40, ha="right")
+    axes.set_yticks(ticks, class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(title, fontsize=11)
+    for row in ticks:
+        for column in ticks:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(xmax=1, decimals=0))
+    return figure
+
+
+def worst_mistakes(
+    images: Tensor, labels: Tensor, logits: Tensor, class_names: Sequence[str], columns: int = 8, rows: int = 4
+) -> Figure:
+    """The wrongly classified images of highest loss, worst first, each with its true and its predicted class.
+
+    Args:
+        images: uint8 (N, 32, 32, 3), in the order of `labels` and `logits`.
+        labels: int64 (N,).
+        logits: float (N, C).
+        class_names: C names.
+        columns: pictures beside each other.
+        rows: pictures above each other.
+    """
+    probabilities = logits.softmax(dim=1)
+    predicted = logits.argmax(dim=1)
+    true_probability = probabilities.gather(1, labels[:, None]).flatten()
+    wrong = (predicted != labels).nonzero().flatten()
+    worst = wrong[true_probability[wrong].argsort(stable=True)][: columns * rows].tolist()
+    figure = Figure(figsize=(columns * 1.35, rows * 1.75), dpi=100, layout="tight")
+    for position, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        _no_frame(axes)
+        if position < len(worst):
+            index = worst[position]
+            guess = int(predicted[index])
+            axes.imshow(images[index].numpy())
+            axes.set_title(
+                f"{class_names[int(labels[index])]}\nnot {class_names[guess]} {probabilities[index, guess]:.0%}",
+                fontsize=8,
+            )
+    return figure
+
+
+def _no_frame(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,106 @@
+"""A tiny data set in CIFAR-10's official format, its archive, and the Layout that describes both."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cifar_lightning.data.layout import Layout
+
+FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@dataclass(frozen=True)
+class TinyDataset:
+    """`files`: name to bytes; `archive`: the tar.gz of them; `layout`: names, digests and sizes of both."""
+
+    files: dict[str, bytes]
+    archive: bytes
+    layout: Layout
+
+    def write_folder(self, root: Path) -> Path:
+        """The unpacked data set; returns `root`."""
+        folder = root / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+        return root
+
+    def write_archive(self, root: Path) -> Path:
+        """The archive alone; returns its path."""
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / ARCHIVE
+        path.write_bytes(self.archive)
+        return path
+
+
+def tiny_dataset(images_per_batch: int = 4, seed: int = 0) -> TinyDataset:
+    """Noise images with labels 0 to 9 in turn. Archives of different seeds differ in content and not in size."""
+    generator = np.random.default_rng(seed)
+    files = {}
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        images = generator.integers(0, 256, (images_per_batch, 3072), dtype=np.uint8)
+        batch = {"data": images, "labels": [index % 10 for index in range(images_per_batch)]}
+        files[name] = pickle.dumps(batch, protocol=4)
+    files["batches.meta"] = pickle.dumps({"label_names": list(CLASSES)}, protocol=4)
+    members = [directory_member(FOLDER), file_member(f"{FOLDER}/readme.html", b"<html></html>")]
+    members += [file_member(f"{FOLDER}/{name}", content) for name, content in files.items()]
+    archive = tar_gz(members)
+    return TinyDataset(files, archive, layout_of(files, archive, images_per_batch))
+
+
+def layout_of(files: dict[str, bytes], archive: bytes, images_per_batch: int = 4) -> Layout:
+    """The Layout by which `files` and `archive` are the right ones, whatever they hold."""
+    digests = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    return Layout(
+        folder=FOLDER,
+        train=tuple((name, md5) for name, md5 in digests.items() if name.startswith("data_batch")),
+        test=(("test_batch", digests["test_batch"]),),
+        meta=("batches.meta", digests["batches.meta"]),
+        train_images=5 * images_per_batch,
+        test_images=images_per_batch,
+        archive_name=ARCHIVE,
+        archive_md5=hashlib.md5(archive).hexdigest(),
+        archive_bytes=len(archive),
+    )
+
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def file_member(name: str, content: bytes) -> Member:
+    """A regular file for `tar_gz`."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    return member, content
+
+
+def directory_member(name: str) -> Member:
+    """A directory entry for `tar_gz`."""
+    return special_member(name, tarfile.DIRTYPE)
+
+
+def special_member(name: str, kind: bytes, link: str = "") -> Member:
+    """A link, device or directory for `tar_gz`."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member, b""
+
+
+def tar_gz(members: list[Member]) -> bytes:
+    """The bytes of a tar.gz of `members`, in their order, names taken as they are; the same bytes at every call."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=0, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
