@@ -39,7 +39,7 @@ def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str) 
 def summary_line(verb: str, evaluation: Evaluation, weights: str) -> str:
     """The score as one line."""
     return (
-        f"{verb:<8}accuracy {evaluation.accuracy:.2%}  loss {evaluation.loss:.4f}  "
+        f"{verb:<7} accuracy {evaluation.accuracy:.2%}  loss {evaluation.loss:.4f}  "
         f"calibration error {evaluation.calibration_error:.4f}  ({evaluation.images:,} images, {weights})"
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cifar_lightning.data.download import MIRROR_VARIABLE, chosen_mirrors, fetch
+from cifar_lightning.data.download import MIRROR_VARIABLE, MIRRORS, chosen_mirrors, fetch
 from cifar_lightning.data.layout import CIFAR10, Layout, md5_of
 from cifar_lightning.data.lock import locked
 from cifar_lightning.data.progress import Report, say
@@ -114,7 +114,7 @@ def prepare(
     with locked(root, report):
         if not _unusable(root, layout, full_check):
             return Prepared(root, "present")
-        return _install(root, layout, chosen_mirrors() if mirrors is None else mirrors, given_by, patience, report)
+        return _install(root, layout, mirrors, given_by, patience, report)
 
 
 def mending_command(root: Path) -> str:
@@ -123,7 +123,7 @@ def mending_command(root: Path) -> str:
 
 
 def _install(
-    root: Path, layout: Layout, mirrors: Sequence[str], given_by: str, patience: Patience, report: Report
+    root: Path, layout: Layout, mirrors: Sequence[str] | None, given_by: str, patience: Patience, report: Report
 ) -> Prepared:
     repaired = len(_missing(root, layout)) < len(layout.files)
     archive = root / layout.archive_name
@@ -135,10 +135,13 @@ def _install(
             unpack(archive, root, layout)
             return Prepared(root, "unpacked", str(archive), repaired)
         report(f"CIFAR-10: {archive} is damaged (MD5 {found_md5}); looking for another")
+    chosen = chosen_mirrors() if mirrors is None else mirrors
     try:
-        fetched = fetch(archive, layout, mirrors, patience=patience, report=report)
+        fetched = fetch(archive, layout, chosen, patience=patience, report=report)
     except SourceError as error:
-        raise DataError(f"{_sought(root, layout, given_by)} and no source has it: {error}. {_ways_out()}") from error
+        own = mirrors is None and chosen != MIRRORS
+        asked = f"${MIRROR_VARIABLE} does not have it" if own else "no source has it"
+        raise DataError(f"{_sought(root, layout, given_by)} and {asked}: {error}. {_ways_out()}") from error
     report(f"CIFAR-10: unpacking {fetched.path}")
     unpack(fetched.path, root, layout)
     if fetched.is_temporary and not archive_was_there:

@@ -109,7 +109,8 @@ class CIFAR10DataModule(LightningDataModule):
             DataError: they are not there and cannot be had.
         """
         if not self.synthetic:
-            archive.prepare(self.root.path, download=not self.root.given_by, layout=self.layout)
+            root = self.root
+            archive.prepare(root.path, download=not root.given_by, layout=self.layout, given_by=root.given_by)
 
     def setup(self, stage: str) -> None:
         """Loads what `stage` ('fit', 'validate' or 'test') needs; a split that is loaded is not read again.

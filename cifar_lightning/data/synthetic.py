@@ -30,19 +30,19 @@ def synthetic_cifar10(train: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
         return generator.uniform(low, high, (size, *shape)).astype(np.float32)
 
     axis = np.arange(32, dtype=np.float32) - 15.5
-    x, y = axis[None, None, :] - draw(-6, 6, 1, 1), axis[None, :, None] - draw(-6, 6, 1, 1)
-    angle, radius = draw(0, 2 * np.pi, 1, 1), draw(6, 11, 1, 1)
+    x, y = axis[None, None, :] - draw(-4, 4, 1, 1), axis[None, :, None] - draw(-4, 4, 1, 1)
+    angle, radius = draw(-0.4, 0.4, 1, 1), draw(8, 12, 1, 1)
     u, v = (np.cos(angle) * x + np.sin(angle) * y) / radius, (np.cos(angle) * y - np.sin(angle) * x) / radius
     inside = np.zeros((size, 32, 32), dtype=bool)
     for label, name in enumerate(CLASS_NAMES):
         members = labels == label
         inside[members] = _shape(name, u[members], v[members])
 
-    background, foreground = draw(40, 215, 1, 1, 3), draw(-90, 90, 1, 1, 3)
-    # At least 30 grey levels between shape and ground: fainter ones cannot be told even by eye.
-    foreground = np.sign(foreground) * (np.abs(foreground) + 30)
-    slope = draw(-2, 2, 1, 1, 1) * axis[None, None, :, None] + draw(-2, 2, 1, 1, 1) * axis[None, :, None, None]
-    noise = generator.normal(0, 25, (size, 32, 32, 3)).astype(np.float32)
+    background, foreground = draw(70, 185, 1, 1, 3), draw(-60, 60, 1, 1, 3)
+    # At least 40 grey levels between shape and ground: fainter ones cannot be told even by eye.
+    foreground = np.sign(foreground) * (np.abs(foreground) + 40)
+    slope = draw(-1, 1, 1, 1, 1) * axis[None, None, :, None] + draw(-1, 1, 1, 1, 1) * axis[None, :, None, None]
+    noise = generator.normal(0, 20, (size, 32, 32, 3)).astype(np.float32)
     images = background + inside[..., None] * foreground + slope + noise
     return np.clip(images, 0, 255).astype(np.uint8), labels.astype(np.int64)
 

@@ -104,3 +104,7 @@ def tar_gz(members: list[Member]) -> bytes:
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+# What most tests are content with: 24 images, an archive of 114 kB.
+TINY = tiny_dataset()

@@ -1,0 +1,163 @@
+"""`record`: a finished run's figures into `results/`, and from there into the README's table.
+
+`results/<recipe>/<run>.json` is the only source of published numbers; the table is computed from these files alone.
+"""
+
+import argparse
+import csv
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cifar_lightning import runs
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.files import write_json, write_text
+
+RESULTS = Path("results")
+README = Path("README.md")
+BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
+END = "<!-- end of results -->"
+
+# What the course report says of its own systems, by recipe, in its own words.
+REPORT_SAYS = {
+    "final": "78.34%",
+    "batch256": "worse than final",
+    "narrow": "worse than final",
+    "no_dropout": "about 63%",
+}
+
+# The folders in front of an absolute path's last part: they name a machine, not the experiment.
+ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
+
+
+def main(argv: list[str]) -> int:
+    """Records the runs named in `argv` and writes the README's table anew.
+
+    Raises:
+        ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
+        OutputError: a run cannot be read, or a file cannot be written.
+    """
+    parser = _Parser(prog="cifar_lightning record", description="Copy finished runs' figures into results/.")
+    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
+    arguments = parser.parse_args(argv)
+    for folder in arguments.run:
+        print(f"recorded {record_run(folder, RESULTS)}")
+    table = render_table(read_results(RESULTS))
+    if README.is_file():
+        write_text(README, replace_table(README.read_text(encoding="utf-8"), table))
+        print(f"written  the table in {README}")
+    else:
+        print(table)
+    return 0
+
+
+def record_run(folder: Path, results: Path) -> Path:
+    """Writes one run's JSON and its curves.png; recording it again replaces them.
+
+    Returns:
+        The JSON's path.
+    """
+    record = runs.read_record(folder)
+    if record["synthetic"]:
+        raise ConfigError(f"{folder} trained on the synthetic stand-in: that is not a result on CIFAR-10")
+    if record["status"] != "finished" or "test" not in record["metrics"]:
+        raise ConfigError(
+            f"{folder} is {record['status']} and has no final test score; finish it with: "
+            f"python -m cifar_lightning fit --ckpt {folder / runs.CHECKPOINTS / 'last.ckpt'}"
+        )
+    content = {
+        "run": record,
+        "epochs": _rows(folder / "metrics.csv"),
+        "timings": _rows(folder / "timings.csv"),
+    }
+    test = folder / "test.json"
+    if test.is_file():
+        content["test_verb"] = json.loads(test.read_text(encoding="utf-8"))
+    target = results / record["recipe"] / f"{folder.resolve().name}.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "curves.png", target.with_suffix(".png"))
+    except OSError as error:
+        raise OutputError(f"cannot record {folder} into {target.parent}: {error.strerror}") from error
+    write_json(target, without_folders(content))
+    return target
+
+
+def without_folders(content: Any) -> Any:
+    """The same content with every absolute path cut to its last part."""
+    if isinstance(content, dict):
+        return {key: without_folders(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_folders(value) for value in content]
+    return ABSOLUTE_FOLDERS.sub("", content) if isinstance(content, str) else content
+
+
+def read_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Every recorded run with its path, ordered by path."""
+    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*/*.json"))]
+
+
+def render_table(recorded: Iterable[tuple[Path, dict[str, Any]]]) -> str:
+    """The README's table in Markdown: one line per recipe, over all of its recorded seeds."""
+    recipes: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for path, content in recorded:
+        recipes.setdefault(content["run"]["recipe"], []).append((path, content))
+    lines = [
+        "| recipe | trained on | batch | epochs | test accuracy | n | the report says | training took | runs |",
+        "|---|--:|--:|--:|--:|--:|--:|---|---|",
+    ]
+    for recipe, members in sorted(recipes.items()):
+        first = members[0][1]["run"]
+        accuracies = [content["run"]["metrics"]["test"]["accuracy"] for _, content in members]
+        minutes = statistics.median(content["run"]["timings"]["train_s"] for _, content in members) / 60
+        hardware = first["hardware"]
+        machine = hardware.get("gpu") or f"{hardware['threads']} threads of {hardware['cpu']}"
+        links = " ".join(f"[s{content['run']['seed']}]({path.as_posix()})" for path, content in members)
+        cells = (
+            recipe,
+            f"{first['data']['train']:,}",
+            first["config"]["data"]["batch_size"],
+            first["metrics"]["epochs"],
+            _mean_and_deviation(accuracies),
+            len(members),
+            REPORT_SAYS.get(recipe, ""),
+            f"{minutes:.0f} min, {machine}, {first['precision']}",
+            links,
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def replace_table(readme: str, table: str) -> str:
+    """`readme` with `table` between its two marks.
+
+    Raises:
+        ConfigError: the marks are not there, once each and in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{README} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _mean_and_deviation(accuracies: list[float]) -> str:
+    mean = f"{statistics.mean(accuracies):.2%}"
+    return mean if len(accuracies) == 1 else f"{mean} ± {statistics.stdev(accuracies):.2%}"
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
