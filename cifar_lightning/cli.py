@@ -64,6 +64,10 @@ def main(argv: Sequence[str]) -> int:
         return _failed(str(error), error.exit_code, debug)
     except KeyboardInterrupt:
         return _failed("interrupted", 128 + signal.SIGINT, debug)
+    except SystemExit as stop:  # Lightning answers Ctrl-C outside of the training loop with exit(1)
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return _failed("interrupted", 128 + signal.SIGINT, debug)
+        raise
     except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
         sys.stderr.close()
         return 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import MPSAccelerator
@@ -25,6 +26,8 @@ from cifar_lightning.suggest import did_you_mean
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
 DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 30,  # the report's
@@ -65,7 +68,6 @@ class Experiment(LightningCLI):
                 run=False,
                 save_config_callback=None,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
-                seed_everything_default=0,
                 parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": f"cifar_lightning {verb}"},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -74,6 +76,10 @@ class Experiment(LightningCLI):
             self.model.configure_optimizers()
         except (ValueError, TypeError, MisconfigurationException) as error:
             raise ConfigError(" ".join(str(error).split())) from error
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Lightning's seed flag, without its true and false: every run here has a known seed."""
+        parser.add_argument("--seed_everything", type=Seed, default=0, help="of weights, dropout and training order")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our flags beside Lightning's."""
@@ -108,9 +114,6 @@ class Experiment(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Resolves what is left open, so that the saved configuration holds what ran."""
-        seed = self.config.seed_everything
-        if isinstance(seed, bool):
-            raise ConfigError(f"seed_everything must be a number, got {str(seed).lower()}; every run here is seeded")
         trainer = self.config.trainer
         if trainer.devices != 1 or trainer.num_nodes != 1:
             raise ConfigError("trainer.devices and trainer.num_nodes must be 1: several devices are not supported yet")
@@ -119,7 +122,7 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds model and data; the Trainer waits until the run has a folder."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self.config_init.data
         self.model = self.config_init.model
 
@@ -159,7 +162,7 @@ class Experiment(LightningCLI):
         config = self.config.clone()
         for key in ("config", "ckpt"):
             config.pop(key, None)
-        return self.parser.dump(config, skip_none=False)
+        return self.parser.dump(config, skip_unset=False)
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
@@ -233,6 +236,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",  # nothing is logged by step
         ".*Checkpoint directory .* exists and is not empty.*",  # on a resume it should
         ".*no `val_dataloader`.*",  # data.val_size 0 says so itself
+        ".*dirpath has changed.*",  # a new run that starts from another run's checkpoint
         ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
         ".*Total length of `.*` across ranks is zero.*",
     ):

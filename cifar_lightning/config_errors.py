@@ -36,7 +36,10 @@ def _unrecognised(parser: LightningArgumentParser, arguments: str) -> str:
 
 
 def _not_in_group(parser: LightningArgumentParser, group: str, option: str) -> str:
-    name = f"{group}.{option}"
+    return _unknown_setting(parser, f"{group}.{option}")
+
+
+def _unknown_setting(parser: LightningArgumentParser, name: str) -> str:
     return f"unknown setting {name}{_nearest(name, _known(parser))}"
 
 
@@ -66,11 +69,13 @@ def _wrong_type(parser: LightningArgumentParser, key: str, expected: str, value:
 _REWRITES = (
     (r"unrecognized arguments: (.*)", _unrecognised),
     (r"Group '([\w.]+)' does not accept option '([^']+)'", _not_in_group),
+    (r"^Option '([\w.]+)' is not accepted", _unknown_setting),
     (r"Parser key \"([\w.]+)\": Problem with given class_path '([\w.]+)': Option '([^']+)' is not accepted", _not_in_class),
     (
         r"Parser key \"([\w.]+)\": .*Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
         lambda parser, key, option, class_path: _not_in_class(parser, key, class_path, option),
     ),
+    (r"Parser key \"(\w+)\": Not of type Seed", lambda parser, key: f"{key} must be a whole number from 0 to 4294967295"),
     (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
     (r"Parser key \"([\w.]+)\":.* Subtypes: \[(.*?)\] Errors: .*Given value: (.*)", _wrong_type),
     (r"Parser key \"([\w.]+)\":.*?Expected an? (.*?)\. Got value: (.*)", _wrong_type),

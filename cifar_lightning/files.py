@@ -1,5 +1,6 @@
 """Small files that are whole or not there: written beside their place, then moved into it."""
 
+import contextlib
 import csv
 import io
 import json
@@ -22,7 +23,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 

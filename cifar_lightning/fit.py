@@ -1,6 +1,5 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.progress import ProgressLines
 from cifar_lightning.callbacks.resume_state import ResumeState
 from cifar_lightning.callbacks.scorer import Scorer
-from cifar_lightning.callbacks.signals import StopSignals
+from cifar_lightning.callbacks.signals import Stopped, StopSignals
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.callbacks.timing import Timing
 from cifar_lightning.config import Experiment
@@ -48,7 +47,7 @@ def fit(arguments: list[str]) -> int:
     record |= {"data": data.sizes, "parameters": sum(row.parameters for row in layers)}
     runs.write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml())
-    _introduce(experiment, trainer, folder, layers)
+    _introduce(experiment, trainer, folder, layers, is_new="resumed" not in record)
     try:
         trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, trainer, callbacks, folder, record)
@@ -146,7 +145,9 @@ def _checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
     return callbacks
 
 
-def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: list[layer_table.LayerRow]) -> None:
+def _introduce(
+    experiment: Experiment, trainer: Trainer, folder: Path, layers: list[layer_table.LayerRow], is_new: bool
+) -> None:
     """Says what is about to run, on the console and in TensorBoard."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
@@ -165,7 +166,7 @@ def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: l
     table.add_row("sum", "", "", f"{sum(row.parameters for row in layers):,}", style="bold")
     console.print(table)
     for logger in trainer.loggers:
-        if isinstance(logger, RunTensorBoard) and experiment.checkpoint is None:
+        if isinstance(logger, RunTensorBoard) and is_new:
             images, labels = data.images_of("train")
             writer = logger.experiment
             writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
@@ -184,13 +185,14 @@ def _finish(
     assert isinstance(timing, Timing)
     assert isinstance(scorer, Scorer)
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
-    if experiment.config.final_test:
+    if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         evaluation = score(experiment, trainer, scorer, "test")
         metrics["test"] = evaluation.to_dict()
         print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
         save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
     record |= {
         "status": "finished",
+        "data": experiment.datamodule.sizes,
         "finished_at": _now(),
         "timings": {
             "train_s": round(sum(row["train_s"] for row in timing.rows), 1),
@@ -235,7 +237,7 @@ def _withdraw(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _is_stop(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt) or (isinstance(error, UserError) and error.exit_code > 128)
+    return isinstance(error, (KeyboardInterrupt, SystemExit, Stopped))
 
 
 def _now() -> str:

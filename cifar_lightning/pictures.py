@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -22,15 +23,13 @@ def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_
         class_names: C names, one row each.
         per_class: pictures in a row.
     """
-    figure = Figure(figsize=(per_class * 0.8 + 1.2, len(class_names) * 0.8), dpi=100, layout="tight")
-    grid = figure.subplots(len(class_names), per_class, squeeze=False)
-    for label, (name, row) in enumerate(zip(class_names, grid, strict=True)):
-        members = (labels == label).nonzero().flatten().tolist()
-        for index, axes in enumerate(row):
-            _no_frame(axes)
-            if index < len(members):
-                axes.imshow(images[members[index]].numpy())
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+    rows = [images[labels == label][:per_class] for label in range(len(class_names))]
+    figure = Figure(figsize=(per_class * 0.75 + 1.4, len(class_names) * 0.75), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(_montage(rows, per_class, gap=(4, 4)))
+    _no_frame(axes)
+    axes.set_yticks([row * 36 + 16 for row in range(len(class_names))], class_names, fontsize=11)
+    axes.tick_params(length=0)
     return figure
 
 
@@ -98,18 +97,34 @@ def worst_mistakes(
     true_probability = probabilities.gather(1, labels[:, None]).flatten()
     wrong = (predicted != labels).nonzero().flatten()
     worst = wrong[true_probability[wrong].argsort(stable=True)][: columns * rows].tolist()
-    figure = Figure(figsize=(columns * 1.35, rows * 1.75), dpi=100, layout="tight")
-    for position, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        _no_frame(axes)
-        if position < len(worst):
-            index = worst[position]
-            guess = int(predicted[index])
-            axes.imshow(images[index].numpy())
-            axes.set_title(
-                f"{class_names[int(labels[index])]}\nnot {class_names[guess]} {probabilities[index, guess]:.0%}",
-                fontsize=8,
-            )
+    picked = images[worst]
+    figure = Figure(figsize=(columns * 1.35, rows * 1.75), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    # Room for two lines of text above each picture and for long class names between two.
+    top, side = 17, 14
+    axes.imshow(_montage([picked[row * columns : (row + 1) * columns] for row in range(rows)], columns, (top, side)))
+    axes.set_ylim(axes.get_ylim()[0], -top)
+    axes.set_xlim(-side / 2 - 0.5, None)
+    _no_frame(axes)
+    for position, index in enumerate(worst):
+        row, column = divmod(position, columns)
+        guess = int(predicted[index])
+        text = f"{class_names[int(labels[index])]}\nnot {class_names[guess]} {probabilities[index, guess]:.0%}"
+        axes.text(column * (32 + side) + 15.5, row * (32 + top) - 2, text, ha="center", va="bottom", fontsize=8)
     return figure
+
+
+def _montage(rows: Sequence[Tensor], columns: int, gap: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Pictures uint8 (n, 32, 32, 3) of each row on one white sheet (H, W, 3), `gap` pixels apart (down, across).
+
+    One image is drawn in a tenth of the time that a matplotlib axes for each picture takes.
+    """
+    down, across = 32 + gap[0], 32 + gap[1]
+    sheet = np.full((len(rows) * down - gap[0], columns * across - gap[1], 3), 255, dtype=np.uint8)
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures.numpy()):
+            sheet[row * down : row * down + 32, column * across : column * across + 32] = picture
+    return sheet
 
 
 def _no_frame(axes: Axes) -> None:

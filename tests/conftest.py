@@ -1,0 +1,91 @@
+"""Fixtures of the whole suite: no variable of the machine, a tiny CIFAR-10 on disk, and `run`, the CLI in this process."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from data.official_format import TinyDataset, tiny_dataset
+
+REAL_ROOT = os.environ.get("CIFAR10_ROOT")  # read before any test changes the environment
+
+# 60 training and 12 test images: enough for two classes' worth of everything, milliseconds to train on.
+TINY_BATCHES = tiny_dataset(images_per_batch=12)
+
+
+@pytest.fixture(autouse=True)
+def no_outer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine has set does not reach a test."""
+    for name in ("CIFAR10_ROOT", "CIFAR10_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def real_root() -> str:
+    """The folder of the real CIFAR-10; without one the test is left out, and pytest's summary says so."""
+    if not REAL_ROOT:
+        pytest.skip("needs the real CIFAR-10: set CIFAR10_ROOT to the folder that holds cifar-10-batches-py")
+    return REAL_ROOT
+
+
+@pytest.fixture
+def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
+    """Makes the data module read 60 + 12 noise images in the official format from $CIFAR10_ROOT."""
+    from torchvision.datasets import CIFAR10
+
+    from cifar_lightning.data.datamodule import CIFAR10DataModule
+
+    layout = TINY_BATCHES.layout
+
+    class TinyCIFAR10(CIFAR10):  # type: ignore[misc]
+        train_list = [list(entry) for entry in layout.train]
+        test_list = [list(entry) for entry in layout.test]
+        meta = {"filename": layout.meta[0], "key": "label_names", "md5": layout.meta[1]}
+
+    monkeypatch.setattr(CIFAR10DataModule, "dataset_class", TinyCIFAR10)
+    monkeypatch.setattr(CIFAR10DataModule, "layout", layout)
+    monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
+    return TINY_BATCHES
+
+
+# A net of a few hundred weights and few images: an epoch takes a tenth of a second.
+TINY_FLAGS = [
+    "--model.net.channels=[4,4,8]", "--model.net.hidden_features=[8,8]", "--data.val_size=20", "--data.batch_size=8",
+    "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(
+    tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Runs a verb of the CLI in this process in a folder of its own; returns exit code, stdout and stderr."""
+    from cifar_lightning.cli import main
+
+    folder = tmp_path / "a folder näme"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            exit_code = main(list(arguments))
+        except SystemExit as stop:
+            exit_code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return exit_code, out, err
+
+    yield call
+
+
+@pytest.fixture
+def fit(run: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[Path, str]]:
+    """Trains the tiny net on the tiny data; returns the new run's folder and the output."""
+
+    def call(*arguments: str) -> tuple[Path, str]:
+        exit_code, out, err = run("fit", *TINY_FLAGS, *arguments)
+        assert exit_code == 0, err
+        assert not err
+        return max(Path("lightning_logs").glob("*/*"), key=lambda folder: folder.stat().st_mtime_ns), out
+
+    return call

@@ -1,0 +1,151 @@
+"""Splits, loaders and complaints of CIFAR10DataModule on tiny files in the official format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data.official_format import CLASSES, FOLDER, TinyDataset
+
+from cifar_lightning.data.datamodule import CIFAR10DataModule, stratified_split
+from cifar_lightning.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize(("val_size", "per_class"), [(0, [0, 0, 0]), (6, [2, 2, 2]), (7, [3, 2, 2]), (8, [3, 3, 2])])
+def test_stratified_split(val_size: int, per_class: list[int]) -> None:
+    labels = torch.arange(30) % 3
+    train, val = stratified_split(labels, val_size, seed=1)
+    assert sorted(train.tolist() + val.tolist()) == list(range(30))
+    assert torch.bincount(labels[val], minlength=3).tolist() == per_class
+    assert val.tolist() == sorted(val.tolist())
+
+
+def test_stratified_split_is_a_function_of_its_seed() -> None:
+    labels = torch.arange(300) % 10
+    torch.manual_seed(9)
+    first = stratified_split(labels, 50, seed=1)[1]
+    torch.manual_seed(8)
+    assert torch.equal(first, stratified_split(labels, 50, seed=1)[1])
+    assert not torch.equal(first, stratified_split(labels, 50, seed=2)[1])
+
+
+def loaded(stage: str = "fit", **settings: object) -> CIFAR10DataModule:
+    data = CIFAR10DataModule(**{"val_size": 20, "batch_size": 8, **settings})  # type: ignore[arg-type]
+    data.prepare_data()
+    data.setup(stage)
+    return data
+
+
+def test_splits_come_from_the_official_files(tiny_cifar10: TinyDataset) -> None:
+    data = loaded()
+    data.setup("test")
+    assert data.sizes == {"train": 40, "val": 20, "test": 12}
+    assert data.class_names == CLASSES
+    # The first test image is the first row of test_batch, channel after channel.
+    import pickle
+
+    row = pickle.loads(tiny_cifar10.files["test_batch"])["data"][0]
+    images, labels = data.images_of("test")
+    assert np.array_equal(images[0].numpy().transpose(2, 0, 1).reshape(-1), row)
+    assert labels.tolist() == [index % 10 for index in range(12)]
+
+
+def test_train_and_validation_share_no_image(tiny_cifar10: TinyDataset) -> None:
+    data = loaded()
+    train = {image.numpy().tobytes() for image in data.images_of("train")[0]}
+    val = {image.numpy().tobytes() for image in data.images_of("val")[0]}
+    assert len(train) == 40
+    assert len(val) == 20
+    assert not train & val
+
+
+def test_the_run_s_seed_moves_the_order_and_not_the_split(tiny_cifar10: TinyDataset) -> None:
+    first, second = loaded(seed=1), loaded(seed=2)
+    assert torch.equal(first.images_of("val")[0], second.images_of("val")[0])
+    orders = [torch.cat([labels for _, labels in data.train_dataloader()]).tolist() for data in (first, second)]
+    assert orders[0] != orders[1]
+    other_split = loaded(seed=1, split_seed=1)
+    assert not torch.equal(first.images_of("val")[0], other_split.images_of("val")[0])
+
+
+def test_val_size_0_trains_on_everything(tiny_cifar10: TinyDataset) -> None:
+    data = loaded(val_size=0)
+    assert data.sizes["train"] == 60
+    assert data.val_dataloader() == []
+
+
+def test_evaluation_keeps_the_last_partial_batch(tiny_cifar10: TinyDataset) -> None:
+    data = loaded("test", eval_batch_size=5)
+    batches = [labels.tolist() for _, labels in data.test_dataloader()]
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    assert sum(batches, []) == data.images_of("test")[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"batch_size": 0}, "data.batch_size must be at least 1, got 0"),
+        ({"eval_batch_size": -1}, "data.eval_batch_size must be at least 1, got -1"),
+        ({"val_size": -1}, "data.val_size must be at least 0, got -1"),
+        ({"split_seed": -1}, "data.split_seed must be at least 0, got -1"),
+    ],
+)
+def test_values_out_of_range(settings: dict[str, int], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        CIFAR10DataModule(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"val_size": 60}, "data.val_size 60 leaves nothing of 60 images"),
+        ({"batch_size": 41}, "data.batch_size 41 is above the 40 training images"),
+    ],
+)
+def test_values_that_do_not_fit_the_data(tiny_cifar10: TinyDataset, settings: dict[str, int], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        loaded(**settings)
+
+
+def test_a_damaged_file_is_named_with_the_command_that_mends_it(tiny_cifar10: TinyDataset, tmp_path: Path) -> None:
+    path = tmp_path / "cifar10" / FOLDER / "data_batch_2"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data_batch_2 .*python -m cifar_lightning data --root"):
+        loaded()
+
+
+def test_no_data_where_the_user_said_they_are(tmp_path: Path) -> None:
+    data = CIFAR10DataModule(root=str(tmp_path / "empty"))
+    with pytest.raises(DataError, match=r"CIFAR10_MIRROR.*--data\.root.*offline\.yaml"):
+        data.prepare_data()
+    assert not (tmp_path / "empty").exists()
+
+
+def test_synthetic_is_asked_for_by_name_and_says_so(tmp_path: Path) -> None:
+    data = CIFAR10DataModule(root=str(tmp_path), synthetic=True, val_size=1000)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.source == "synthetic (not CIFAR-10)"
+    assert data.sizes == {"train": 9000, "val": 1000}
+    assert "disc" in data.class_names
+
+
+def test_the_real_data_set(real_root: str) -> None:
+    data = loaded(root=real_root, val_size=5000)
+    data.setup("test")
+    assert data.sizes == {"train": 45_000, "val": 5_000, "test": 10_000}
+    assert data.class_names == CLASSES
+    for split, per_class in (("train", 4500), ("val", 500), ("test", 1000)):
+        assert torch.bincount(data.images_of(split)[1]).tolist() == [per_class] * 10
+
+
+def test_mean_and_deviation_are_those_of_the_real_training_images(real_root: str) -> None:
+    from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD
+
+    images = loaded(root=real_root, val_size=0).images_of("train")[0]
+    for channel in range(3):
+        values = images[..., channel].double() / 255
+        assert round(values.mean().item(), 4) == CIFAR10_MEAN[channel]
+        assert round(values.std().item(), 4) == CIFAR10_STD[channel]

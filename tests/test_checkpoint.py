@@ -1,0 +1,107 @@
+"""Checkpoints that are damaged, unsafe or of another architecture are refused, with exit code 4."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_lightning import checkpoint
+from cifar_lightning.callbacks.resume_state import KEY
+from cifar_lightning.errors import CheckpointError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "last.ckpt"
+    content = {"state_dict": {"weight": torch.arange(1000.0)}, KEY: {"config": "seed_everything: 1\n"}}
+    torch.save(content, path)
+    return path
+
+
+def test_a_good_one(saved: Path) -> None:
+    content = checkpoint.load(saved)
+    assert torch.equal(content["state_dict"]["weight"], torch.arange(1000.0))
+    assert checkpoint.config_of(content, saved) == "seed_everything: 1\n"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 2000, -1])
+def test_truncated(saved: Path, kept: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is not a readable checkpoint"):
+        checkpoint.load(saved)
+
+
+def test_garbage(saved: Path) -> None:
+    saved.write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
+        checkpoint.load(saved)
+
+
+def test_one_flipped_byte_in_a_tensor(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[content.find(torch.tensor(500.0).numpy().tobytes())] ^= 1
+    saved.write_bytes(content)
+    torch.load(saved, weights_only=True)  # torch itself does not notice
+    with pytest.raises(CheckpointError, match="damaged|not a readable"):
+        checkpoint.load(saved)
+
+
+class Bomb:
+    """Unpickling it would write a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)
+
+
+def test_a_pickle_bomb_does_not_go_off(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"state_dict": {}, KEY: {}, "bomb": Bomb(tmp_path / "went off")}, saved)
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
+        checkpoint.load(saved)
+    assert not (tmp_path / "went off").exists()
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {KEY: {}}])
+def test_somebody_else_s_checkpoint(saved: Path, content: object) -> None:
+    torch.save(content, saved)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this project"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"model": {"net": {"class_path": "cifar_lightning.nets.report_cnn.ReportCNN"}}}, {}),
+        ({"model": {"optimizer": {"class_path": "torch.optim.Adam"}}}, {}),
+        ({"model": {"net": {"class_path": "evil.Net"}}}, {"model.net": "evil.Net"}),
+        ({"model": {"net": {"class_path": "torchevil.Net"}}}, {"model.net": "torchevil.Net"}),
+        ({"trainer": {"callbacks": [{"class_path": "evil.C"}]}}, {"trainer.callbacks": "evil.C"}),
+    ],
+)
+def test_classes_from_elsewhere_are_found(config: object, found: dict[str, str]) -> None:
+    assert checkpoint.foreign_classes(config) == found
+
+
+@pytest.mark.parametrize(
+    ("ours", "text"),
+    [
+        (nn.Linear(3, 5), r"weight is \(4, 3\) in the file and \(5, 3\) here \(and 1 more"),
+        (nn.Linear(3, 4, bias=False), "bias is not part of this net"),
+        (nn.Sequential(nn.Linear(3, 4)), r"0\.weight is missing in the file"),
+    ],
+)
+def test_another_architecture_is_told_by_its_first_difference(ours: nn.Module, text: str) -> None:
+    content = {"state_dict": nn.Linear(3, 4).state_dict()}
+    with pytest.raises(CheckpointError, match=f"x.ckpt holds another architecture: {text}"):
+        checkpoint.load_weights(ours, content, Path("x.ckpt"))
+
+
+def test_weights_arrive() -> None:
+    theirs, ours = nn.Linear(3, 4), nn.Linear(3, 4)
+    checkpoint.load_weights(ours, {"state_dict": theirs.state_dict()}, Path("x.ckpt"))
+    assert torch.equal(theirs.weight, ours.weight)

@@ -1,0 +1,177 @@
+"""From flags, YAML and checkpoints to settings: what is accepted, and the one line for what is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY_FLAGS
+
+from cifar_lightning.config import Experiment
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.nets.report_cnn import ReportCNN
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("**/*.yaml"))
+
+
+class OtherNet(torch.nn.Module):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(3, width)
+
+
+def experiment(*arguments: str) -> Experiment:
+    return Experiment("fit", list(arguments))
+
+
+def test_the_defaults_are_the_report_s_final_model() -> None:
+    made = experiment()
+    net = made.model.net
+    assert isinstance(net, ReportCNN)
+    assert [layer.out_channels for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)] == [32, 64, 128]
+    optimizer = made.model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    assert made.datamodule.batch_size == 30
+    assert made.datamodule.val_size == 5000
+    assert made.config.trainer.max_epochs == 30
+
+
+def test_flags_reach_net_optimizer_scheduler_and_data() -> None:
+    made = experiment(
+        "--model.net.dropout=0", "--model.optimizer=SGD", "--model.optimizer.lr=0.1",
+        "--model.scheduler=StepLR", "--model.scheduler.step_size=2", "--data.batch_size=64", "--seed_everything=7",
+    )  # fmt: skip
+    assert {layer.p for layer in made.model.net.modules() if isinstance(layer, torch.nn.Dropout)} == {0.0}
+    optimization = made.model.configure_optimizers()
+    assert isinstance(optimization, dict)
+    assert isinstance(optimization["optimizer"], torch.optim.SGD)
+    assert optimization["optimizer"].param_groups[0]["lr"] == 0.1
+    assert optimization["lr_scheduler"]["scheduler"].step_size == 2
+    assert optimization["lr_scheduler"]["interval"] == "epoch"
+    assert made.datamodule.batch_size == 64
+    assert made.datamodule.seed == made.seed == 7
+
+
+def test_another_net_by_its_bare_name() -> None:
+    made = experiment("--model.net", "OtherNet", "--model.net.width", "5")
+    assert made.model.net.dense.out_features == 5
+
+
+def test_files_merge_in_their_order_and_flags_win(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("data: {batch_size: 10, val_size: 100}\nseed_everything: 4\n")
+    (tmp_path / "two.yaml").write_text("data: {batch_size: 20}\n")
+    made = experiment("--config", f"{tmp_path}/one.yaml", "-c", f"{tmp_path}/two.yaml", "--data.val_size", "200")
+    assert (made.datamodule.batch_size, made.datamodule.val_size, made.seed) == (20, 200, 4)
+    assert made.recipe == "one"
+    assert experiment(f"--config={tmp_path}/two.yaml").recipe == "two"
+    assert experiment().recipe == "default"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_a_difference_that_parses(path: Path) -> None:
+    made = experiment("--config", str(path))
+    written = yaml.safe_load(path.read_text())
+    resolved, defaults = made.resolved(), experiment().resolved()
+    for group, settings in written.items():
+        for key, value in settings.items():
+            assert resolved[group][key] != defaults[group][key], f"{group}.{key} repeats the default"
+            if not isinstance(value, dict):
+                assert resolved[group][key] == value
+    header = path.read_text().split("\n\n")[0]
+    assert header.startswith("# ")
+    assert "# Command: python -m cifar_lightning fit --config configs/" in header
+    if path.parent.name == "report":
+        assert resolved["data"]["val_size"] == 0
+
+
+def test_all_configs_are_found() -> None:
+    assert {"final", "listing", "batch256", "narrow", "no_dropout", "offline"} <= {path.stem for path in CONFIGS}
+
+
+def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path) -> None:
+    first = experiment("--model.net.dropout=0.1", "--data.batch_size=7", "--model.scheduler=StepLR", "--model.scheduler.step_size=3")
+    (tmp_path / "config.yaml").write_text(first.resolved_yaml())
+    second = experiment("--config", str(tmp_path / "config.yaml"))
+    assert second.resolved() == first.resolved()
+    assert first.resolved()["trainer"]["precision"] in ("bf16-mixed", "32-true")  # resolved, not null
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--trainer.max_epoch", "3"], "unknown flag --trainer.max_epoch, did you mean '--trainer.max_epochs'?"),
+        (["--data.batchsize", "3"], "unknown flag --data.batchsize, did you mean '--data.batch_size'?"),
+        (["--batch_size", "3"], "unknown flag --batch_size, did you mean '--data.batch_size'?"),
+        (["--model.net.dropot", "0"], "unknown setting model.net.dropot: ReportCNN does not take it, did you mean 'model.net.dropout'?"),
+        (["--model.optimizer.lrr", "1"], "unknown setting model.optimizer.lrr: Adam does not take it, did you mean 'model.optimizer.lr'?"),
+        (["--model.net", "RepotCNN"], "model.net: there is no class 'RepotCNN', did you mean 'ReportCNN'?"),
+        (["--model.optimizer", "Adamm"], "model.optimizer: there is no class 'Adamm', did you mean 'Adam'?"),
+        (["--model.scheduler", "StepLRR"], "did you mean 'StepLR'?"),
+        (["--model.net", "my.Net"], "model.net"),
+        (["--model.net", "torch.nn.Lin"], "model.net"),
+        (["--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got 'three'"),
+        (["--data.batch_size", "x"], "data.batch_size: expected int, got 'x'"),
+        (["--data.batch_size", "1.5"], "data.batch_size: expected int, got '1.5'"),
+        (["--final_test", "perhaps"], "final_test: expected bool, got 'perhaps'"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--data.batch_size", "0"], "data.batch_size must be at least 1, got 0"),
+        (["--data.val_size", "-1"], "data.val_size must be at least 0, got -1"),
+        (["--model.net.dropout", "1.5"], "dropout must be at least 0 and below 1, got 1.5"),
+        (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (["--model.scheduler_interval", "batch"], "model.scheduler_interval"),
+        (["--seed_everything", "true"], "seed_everything must be a whole number from 0"),
+        (["--seed_everything", "-5"], "seed_everything must be a whole number from 0"),
+        (["--trainer.devices", "2"], "trainer.devices and trainer.num_nodes must be 1"),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["--config", "broken.yaml"], "--config broken.yaml is not readable YAML: .*line 2"),
+        (["--config", "latin.yaml"], "--config latin.yaml is not readable YAML"),
+        (["--config", "list.yaml"], "--config list.yaml holds no settings"),
+        (["--config", "key.yaml"], "unknown setting trainer.max_epoch, did you mean 'trainer.max_epochs'?"),
+        (["--config", "group.yaml"], "unknown setting trainr.max_epochs, did you mean 'trainer.max_epochs'?"),
+        (["--config", "ckpt.yaml"], "ckpt is a flag, not a setting"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_wrong_input_is_one_line(
+    arguments: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.yaml").write_text("model: [\n")
+    Path("latin.yaml").write_bytes("data: {root: dätä}".encode("latin-1"))
+    Path("list.yaml").write_text("- data\n")
+    Path("key.yaml").write_text("trainer: {max_epoch: 3}\n")
+    Path("group.yaml").write_text("trainr: {max_epochs: 3}\n")
+    Path("ckpt.yaml").write_text("ckpt: last\n")
+    with pytest.raises(ConfigError) as caught:
+        experiment(*arguments)
+    assert "\n" not in str(caught.value)
+    if ".*" in text:
+        assert __import__("re").search(text, str(caught.value)), str(caught.value)
+    else:
+        assert text in str(caught.value)
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--trainer.accelerator", "gpu"], "trainer: "),
+        (["--trainer.accelerator", "gppu"], "trainer: "),
+        (["--trainer.precision", "bf17"], "precision"),
+        (["--data.batch_size", "41"], "data.batch_size 41 is above the 40 training images"),
+        (["--model.net.num_classes", "7"], "the net ends in 7 outputs, the data have 10 classes"),
+    ],
+)
+def test_what_only_shows_later_leaves_no_run_folder(
+    run: Callable[..., tuple[int, str, str]], flags: list[str], text: str
+) -> None:
+    if "gpu" in flags and torch.cuda.is_available():
+        pytest.skip("this machine has the GPU that the test asks for in vain")
+    exit_code, _, err = run("fit", *TINY_FLAGS, *flags)
+    assert exit_code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert text in err
+    assert not list(Path().glob("lightning_logs/*/*"))

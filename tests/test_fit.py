@@ -1,0 +1,323 @@
+"""The main job on a tiny data set: what a run leaves behind, the parity of fit and test, and exact resumption."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import TINY_FLAGS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_lightning.classifier import Classifier
+
+Run = Callable[..., tuple[int, str, str]]
+Fit = Callable[..., tuple[Path, str]]
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_what_a_run_leaves_behind(fit: Fit) -> None:
+    folder, out = fit()
+    assert folder.parent == Path("lightning_logs/default")
+    assert folder.name.endswith("-s0")
+    assert {path.name for path in folder.iterdir()} - {path.name for path in folder.glob("events*")} == {
+        "checkpoints", "config.yaml", "metrics.csv", "timings.csv", "curves.png", "run.json", "confusion.png",
+        "mistakes.png", "train", "val",
+    }  # fmt: skip
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    record = record_of(folder)
+    assert record["status"] == "finished"
+    assert record["source"] == "CIFAR-10"
+    assert record["data"] == {"train": 40, "val": 20, "test": 12}
+    assert {"torch", "lightning", "python"} <= set(record["versions"])
+    assert record["metrics"]["epochs"] == 2
+    assert record["metrics"]["test"]["images"] == 12
+    assert record["config"] == yaml.safe_load((folder / "config.yaml").read_text())
+    rows = table(folder / "metrics.csv")
+    assert list(rows[0]) == ["epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert list(table(folder / "timings.csv")[0]) == ["epoch", "train_s", "val_s", "images_per_second"]
+    # The console: the layers, a line per epoch, the score.
+    assert "conv1    Conv2d 5x5, BatchNorm2d, ReLU, MaxPool2d  4x16x16" in out
+    for epoch in (1, 2):
+        assert f"epoch   {epoch}/2  train loss {float(rows[epoch - 1]['train_loss']):.4f}" in out
+    assert f"test    accuracy {record['metrics']['test']['accuracy']:.2%}" in out
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_others(fit: Fit) -> None:
+    metrics = [(fit(*flags)[0] / "metrics.csv").read_text() for flags in ([], [], ["--seed_everything=1"])]
+    assert metrics[0] == metrics[1] != metrics[2]
+
+
+def test_tensorboard_overlays_train_and_val_and_shows_final_metrics_once(fit: Fit) -> None:
+    folder, _ = fit()
+    rows = table(folder / "metrics.csv")
+    curves = {split: scalars(folder / split) for split in ("train", "val")}
+    assert set(curves["train"]) == {"loss", "accuracy", "learning_rate", "images_per_second"}
+    assert set(curves["val"]) == {"loss", "accuracy"}
+    for split, points in curves.items():
+        for name in ("loss", "accuracy"):
+            expected = [(int(row["epoch"]), pytest.approx(float(row[f"{split}_{name}"]))) for row in rows]
+            assert points[name] == expected
+    top = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    top.Reload()
+    tags = top.Tags()
+    final = scalars(folder)
+    assert set(final) == {f"final/{name}" for name in (
+        "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
+    )}  # fmt: skip
+    assert all(len(points) == 1 for points in final.values())
+    assert set(tags["images"]) == {"data/samples of each class", "test/confusion", "test/mistakes"}
+    assert {"config/text_summary", "layers/text_summary", "data/text_summary", "test/text_summary"} <= set(tags["tensors"])
+    everything = b"".join(path.read_bytes() for path in folder.glob("events*"))
+    assert b"_instantiator" not in everything
+    assert b"hp_metric" not in everything
+
+
+def test_without_validation_it_says_so_and_keeps_no_best(fit: Fit, run: Run) -> None:
+    folder, out = fit("--data.val_size=0")
+    assert "all 60 training images, no validation split and so no validation curve" in out
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert "val_loss" not in (folder / "metrics.csv").read_text()
+    assert not (folder / "val").exists()
+    exit_code, _, err = run("test", "--ckpt", "best")
+    assert exit_code == 4
+    assert "has no best checkpoint, but it has" in err
+    exit_code, _, err = run("validate", "--ckpt")
+    assert exit_code == 2
+    assert "without a validation split" in err
+
+
+def test_final_test_false_leaves_the_test_set_alone(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "test_step", None)
+    folder, out = fit("--final_test=false")
+    assert "test" not in record_of(folder)["metrics"]
+    assert "accuracy" in out
+
+
+def test_max_epochs_0_scores_no_random_weights(fit: Fit) -> None:
+    folder, out = fit("--trainer.max_epochs=0")
+    assert record_of(folder)["metrics"] == {"epochs": 0}
+    assert not list(folder.glob("checkpoints/*"))
+    assert "test  " not in out
+
+
+def test_best_is_the_epoch_of_highest_validation_accuracy(fit: Fit) -> None:
+    folder, _ = fit("--trainer.max_epochs=5", "--model.optimizer.lr=0.03")
+    accuracies = [float(row["val_accuracy"]) for row in table(folder / "metrics.csv")]
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == accuracies.index(max(accuracies))
+
+
+def test_a_logger_of_the_user_s_own_gets_the_curves(fit: Fit) -> None:
+    folder, _ = fit("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=elsewhere")
+    (path,) = Path("elsewhere").glob("**/metrics.csv")
+    rows = [row for row in table(path) if row["val/accuracy"]]
+    assert [float(row["val/accuracy"]) for row in rows] == [float(row["val_accuracy"]) for row in table(folder / "metrics.csv")]
+    assert not list(folder.glob("events*"))
+
+
+def test_synthetic_is_named_everywhere_and_never_last(run: Run) -> None:
+    flags = [flag for flag in TINY_FLAGS if "data." not in flag] + ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    exit_code, out, err = run("fit", *flags, "--data.synthetic=true")
+    assert exit_code == 0, err
+    assert "data    synthetic (not CIFAR-10)" in out
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert folder.parent.name == "synthetic-default"
+    assert record_of(folder)["synthetic"] is True
+    exit_code, _, err = run("test", "--ckpt")
+    assert exit_code == 4
+    assert "1 synthetic" in err
+    exit_code, out, _ = run("test", "--ckpt", str(folder / "checkpoints" / "last.ckpt"))
+    assert exit_code == 0
+    assert "synthetic (not CIFAR-10)" in out
+
+
+def test_test_rebuilds_everything_from_the_checkpoint_alone(fit: Fit, run: Run) -> None:
+    folder, _ = fit("--trainer.precision=32-true", "--data.eval_batch_size=5", "--data.split_seed=3")
+    (folder / "config.yaml").unlink()  # the file alone must do
+    for which in ("last", "best"):
+        exit_code, out, err = run("test", "--ckpt", which)
+        assert exit_code == 0, err
+        result = json.loads((folder / "test.json").read_text())
+        assert result["checkpoint"] == f"{which}.ckpt"
+        assert result["precision"] == "32-true"
+        assert sum(map(sum, result["confusion_matrix"])) == result["images"] == 12
+        if which == "last":
+            fitted = record_of(folder)["metrics"]["test"]
+            assert {name: result[name] for name in fitted} == fitted
+    exit_code, out, err = run("validate", "--ckpt")
+    assert exit_code == 0, err
+    validated = json.loads((folder / "validate.json").read_text())
+    assert validated["accuracy"] == float(table(folder / "metrics.csv")[-1]["val_accuracy"])
+
+
+def test_flags_win_over_the_checkpoint(fit: Fit, run: Run) -> None:
+    folder, _ = fit()
+    assert run("test", "--ckpt", "last", "--trainer.precision=32-true")[0] == 0
+    assert json.loads((folder / "test.json").read_text())["precision"] == "32-true"
+    exit_code, _, err = run("test", "--ckpt", "last", "--model.net.hidden_features=[8,9]")
+    assert exit_code == 4
+    assert "holds another architecture: net.layers.dense2.0.weight is (8, 8) in the file and (9, 8) here" in err
+
+
+def test_a_class_from_elsewhere_is_not_imported_because_a_file_says_so(fit: Fit, run: Run, tmp_path: Path) -> None:
+    folder, _ = fit()
+    path = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    section = content["cifar_lightning"]
+    section["config"] = section["config"].replace("cifar_lightning.nets.report_cnn.ReportCNN", "evil_module.Net")
+    torch.save(content, path)
+    Path("evil_module.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    sys.path.insert(0, os.getcwd())
+    try:
+        exit_code, _, err = run("test", "--ckpt", str(path))
+    finally:
+        sys.path.pop(0)
+    assert exit_code == 4
+    assert "names the class evil_module.Net" in err
+    assert "--model.net evil_module.Net" in err
+    assert not (tmp_path / "imported").exists()
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int) -> None:
+    """The process gets `signum` in the given hook of training step `step`, once."""
+    sent: list[int] = []
+
+    def send(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == step and not sent:
+            sent.append(step)
+            os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(Classifier, hook, send)
+
+
+RESUME_FLAGS = ["--trainer.max_epochs=3", "--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+
+
+# 5 steps an epoch: the first, a middle, an epoch's last, the next one's first, the very last; and in validation.
+@pytest.mark.parametrize(
+    ("hook", "step"),
+    [
+        ("on_train_batch_start", 0), ("on_train_batch_start", 2), ("on_train_batch_start", 4),
+        ("on_train_batch_start", 5), ("on_validation_batch_start", 5),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
+) -> None:
+    whole, _ = fit(*RESUME_FLAGS)
+    with monkeypatch.context() as context:
+        signal_at(context, hook, step, signum)
+        exit_code, _, err = run("fit", *TINY_FLAGS, *RESUME_FLAGS, "--trainer.default_root_dir=stopped")
+    assert exit_code == 128 + signum
+    (folder,) = Path("stopped").glob("*/*")
+    assert f"go on with: python -m cifar_lightning fit --ckpt {folder}/checkpoints/last.ckpt" in err
+    assert record_of(folder)["status"] == "interrupted"
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.default_root_dir", "stopped")
+    assert exit_code == 0, err
+    assert not err
+    assert list(Path("stopped").glob("*/*")) == [folder]
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert record_of(folder)["metrics"] == record_of(whole)["metrics"]
+    assert record_of(folder)["status"] == "finished"
+    assert_same_state(whole, folder)
+    for split in ("train", "val"):
+        stopped, uninterrupted = scalars(folder / split), scalars(whole / split)
+        stopped.pop("images_per_second", None), uninterrupted.pop("images_per_second", None)
+        assert stopped == uninterrupted
+
+
+def assert_same_state(first: Path, second: Path) -> None:
+    """Weights, optimizer and scheduler of the last checkpoints agree bit for bit."""
+    one, other = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (first, second)]
+    assert one["global_step"] == other["global_step"]
+    assert one["lr_schedulers"] == other["lr_schedulers"]
+    for part in ("state_dict", "optimizer_states"):
+        left, right = [torch.utils._pytree.tree_flatten(content[part])[0] for content in (one, other)]
+        assert len(left) == len(right) > 0
+        for a, b in zip(left, right, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_a_finished_run_goes_on_with_more_epochs_and_says_so_without(fit: Fit, run: Run) -> None:
+    whole, _ = fit("--trainer.max_epochs=4")
+    exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.default_root_dir=short")
+    assert exit_code == 0, err
+    (folder,) = Path("short").glob("*/*")
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.default_root_dir=short")
+    assert exit_code == 2
+    assert "has finished its 2 epochs; give a higher --trainer.max_epochs" in err
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.default_root_dir=short", "--trainer.max_epochs=4")
+    assert exit_code == 0, err
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_same_state(whole, folder)
+    assert len(record_of(folder)["resumed"]) == 1
+
+
+def test_going_on_from_best_is_a_run_of_its_own(fit: Fit, run: Run) -> None:
+    folder, _ = fit()
+    before = (folder / "metrics.csv").read_bytes()
+    exit_code, _, err = run("fit", "--ckpt", str(folder / "checkpoints" / "best.ckpt"), "--trainer.max_epochs=3")
+    assert exit_code == 0, err
+    assert (folder / "metrics.csv").read_bytes() == before
+    (other,) = [path for path in folder.parent.iterdir() if path != folder]
+    assert [row["epoch"] for row in table(other / "metrics.csv")] == ["1", "2", "3"]
+
+
+def test_a_loss_that_is_no_number_is_exit_5_and_keeps_the_checkpoints(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_step = Classifier.training_step
+
+    def poisoned(self: Classifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        images, labels = batch
+        return whole_step(self, (images * float("nan") if self.global_step >= 7 else images, labels), batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", poisoned)
+    exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.max_epochs=4")
+    assert exit_code == 5
+    assert "the training loss of epoch 2 is nan" in err
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert record_of(folder)["status"] == "failed"
+    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_fit_then_test_in_a_fresh_process_on_the_real_data(real_root: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "CIFAR10_ROOT": real_root}
+
+    def verb(*arguments: str) -> str:
+        command = [sys.executable, "-m", "cifar_lightning", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=300
+        ).stdout
+
+    verb("fit", "--trainer.max_epochs=1", "--trainer.limit_train_batches=40")
+    verb("test", "--ckpt")
+    (folder,) = (tmp_path / "lightning_logs").glob("*/*")
+    fitted, tested = record_of(folder)["metrics"]["test"], json.loads((folder / "test.json").read_text())
+    assert tested["images"] == 10_000
+    assert {name: tested[name] for name in fitted} == fitted
+    assert 0.15 < tested["accuracy"] < 0.6  # it has learnt something in 40 steps, and nothing leaks

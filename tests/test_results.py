@@ -1,0 +1,100 @@
+"""What is recorded, and that the README's table is computed from nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cifar_lightning import results
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.results import BEGIN, END
+
+PROJECT = Path(__file__).parent.parent
+
+
+def finished(tmp_path: Path, name: str = "run-s0", **changes: object) -> Path:
+    folder = tmp_path / "logs" / "final" / name
+    folder.mkdir(parents=True)
+    record = {
+        "recipe": "final",
+        "seed": 0,
+        "status": "finished",
+        "synthetic": False,
+        "command": "python -m cifar_lightning fit --data.root /home/me/my/cifar10 --config configs/report/final.yaml",
+        "precision": "bf16-mixed",
+        "hardware": {"cpu": "A CPU", "threads": 2},
+        "data": {"train": 50_000, "val": 0, "test": 10_000},
+        "config": {"data": {"batch_size": 30, "root": "/home/me/my/cifar10"}},
+        "timings": {"train_s": 600.0},
+        "metrics": {"epochs": 30, "test": {"accuracy": 0.7812}},
+        **changes,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "metrics.csv").write_text("epoch,train_loss,val_loss\n1,1.5,\n2,1.25,2\n")
+    (folder / "timings.csv").write_text("epoch,train_s\n1,20.5\n2,20\n")
+    (folder / "curves.png").write_bytes(b"picture")
+    return folder
+
+
+def test_a_record_holds_the_run_its_epochs_and_no_path_of_the_machine(tmp_path: Path) -> None:
+    target = results.record_run(finished(tmp_path), tmp_path / "results")
+    assert target == tmp_path / "results" / "final" / "run-s0.json"
+    content = json.loads(target.read_text())
+    assert content["epochs"] == [{"epoch": 1, "train_loss": 1.5}, {"epoch": 2, "train_loss": 1.25, "val_loss": 2}]
+    assert content["run"]["config"]["data"]["root"] == "cifar10"
+    assert content["run"]["command"].endswith("fit --data.root cifar10 --config configs/report/final.yaml")
+    assert "/home" not in target.read_text()
+    assert target.with_suffix(".png").read_bytes() == b"picture"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/a/b/c.yaml", "c.yaml"),
+        ("--data.root=/a/b", "--data.root=b"),
+        ("configs/report/final.yaml", "configs/report/final.yaml"),
+        ("~/me/data", "data"),
+        ("1/2 and a/b", "1/2 and a/b"),
+        ("../shared/x", "../shared/x"),
+    ],
+)
+def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
+    assert results.without_folders({"x": [text]}) == {"x": [expected]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"synthetic": True}, "synthetic stand-in"),
+        ({"status": "interrupted"}, "is interrupted and has no final test score; finish it with"),
+        ({"metrics": {"epochs": 30}}, "has no final test score"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        results.record_run(finished(tmp_path, **changes), tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path) -> None:
+    recorded = tmp_path / "results"
+    results.record_run(finished(tmp_path, "a-s0"), recorded)
+    assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
+    results.record_run(finished(tmp_path, "b-s1", metrics={"epochs": 30, "test": {"accuracy": 0.7912}}), recorded)
+    table = results.render_table(results.read_results(recorded))
+    assert "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
+
+
+def test_the_table_replaces_the_one_between_the_marks_only() -> None:
+    readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert results.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    for broken in ("before", f"{BEGIN} only", f"{END}{BEGIN}"):
+        with pytest.raises(ConfigError, match="no place for the table"):
+            results.replace_table(broken, "new")
+
+
+def test_the_readme_s_table_is_that_of_the_recorded_runs() -> None:
+    recorded = [(path.relative_to(PROJECT), content) for path, content in results.read_results(PROJECT / "results")]
+    assert recorded, "no recorded runs found"
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert results.replace_table(readme, results.render_table(recorded)) == readme
