@@ -1,12 +1,12 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cifar_lightning.data.loader import Batch
@@ -89,10 +89,10 @@ class Classifier(LightningModule):
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        config = LRSchedulerConfigType(scheduler=scheduler, interval=self.scheduler_interval)
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = scheduler.monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
         images, labels = batch

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from cifar_lightning import checkpoint, environment, runs
+from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config_errors import explain
 from cifar_lightning.data.datamodule import CIFAR10DataModule
@@ -155,7 +157,7 @@ class Experiment(LightningCLI):
         named = _values(self.arguments, "--config", "-c")
         if named:
             return Path(named[0]).stem
-        return self.content[checkpoint.KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
+        return self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
 
     def resolved_yaml(self) -> str:
         """The configuration with every default filled in; `--config` takes it back."""
@@ -196,8 +198,10 @@ class Experiment(LightningCLI):
 
 def _values(arguments: list[str], *flags: str) -> list[str]:
     """What stands behind any of the flags, as `--flag value` or `--flag=value`."""
-    values = [after for flag, after in zip(arguments, arguments[1:], strict=False) if flag in flags]
-    return values + [argument.partition("=")[2] for argument in arguments if argument.partition("=")[0] in flags and "=" in argument]
+    values = [after for flag, after in pairwise(arguments) if flag in flags]
+    return values + [
+        argument.partition("=")[2] for argument in arguments if argument.partition("=")[0] in flags and "=" in argument
+    ]
 
 
 def _check_files(arguments: list[str]) -> None:

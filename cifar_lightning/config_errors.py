@@ -70,12 +70,18 @@ _REWRITES = (
     (r"unrecognized arguments: (.*)", _unrecognised),
     (r"Group '([\w.]+)' does not accept option '([^']+)'", _not_in_group),
     (r"^Option '([\w.]+)' is not accepted", _unknown_setting),
-    (r"Parser key \"([\w.]+)\": Problem with given class_path '([\w.]+)': Option '([^']+)' is not accepted", _not_in_class),
+    (
+        r"Parser key \"([\w.]+)\": Problem with given class_path '([\w.]+)': Option '([^']+)' is not accepted",
+        _not_in_class,
+    ),
     (
         r"Parser key \"([\w.]+)\": .*Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
         lambda parser, key, option, class_path: _not_in_class(parser, key, class_path, option),
     ),
-    (r"Parser key \"(\w+)\": Not of type Seed", lambda parser, key: f"{key} must be a whole number from 0 to 4294967295"),
+    (
+        r"Parser key \"(\w+)\": Not of type Seed",
+        lambda parser, key: f"{key} must be a whole number from 0 to 4294967295",
+    ),
     (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
     (r"Parser key \"([\w.]+)\":.* Subtypes: \[(.*?)\] Errors: .*Given value: (.*)", _wrong_type),
     (r"Parser key \"([\w.]+)\":.*?Expected an? (.*?)\. Got value: (.*)", _wrong_type),
@@ -85,11 +91,14 @@ _REWRITES = (
 
 def _known(parser: LightningArgumentParser) -> set[str]:
     """Every setting's name as a flag spells it: `model.net.dropout`, without `init_args`."""
-    return {key.replace(".init_args", "") for key in parser.get_defaults().keys() if not key.endswith(".class_path")}
+    keys = parser.get_defaults().keys()  # a jsonargparse Namespace, which is no dict
+    return {key.replace(".init_args", "") for key in keys if not key.endswith(".class_path")}
 
 
 def _nearest(name: str, known: Any, prefix: str = "") -> str:
     # The last part is what was typed most often: compare within the same group before all of the names.
     group = name.rpartition(".")[0]
     siblings = [f"{prefix}{key}" for key in known if key.rpartition(".")[0] == group]
-    return did_you_mean(f"{prefix}{name}", siblings) or did_you_mean(f"{prefix}{name}", [f"{prefix}{key}" for key in known])
+    return did_you_mean(f"{prefix}{name}", siblings) or did_you_mean(
+        f"{prefix}{name}", [f"{prefix}{key}" for key in known]
+    )

@@ -1,4 +1,4 @@
-"""The machine and the code under a run: hardware, versions, commit, and the precision that the hardware does natively."""
+"""The machine and the code under a run: hardware and its native precision, versions, commit."""
 
 import os
 import platform

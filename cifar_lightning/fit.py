@@ -52,7 +52,10 @@ def fit(arguments: list[str]) -> int:
         trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, trainer, callbacks, folder, record)
     except BaseException as error:
-        record |= {"status": "interrupted" if _is_stop(error) else "failed", "error": f"{type(error).__name__}: {error}"}
+        record |= {
+            "status": "interrupted" if _is_stop(error) else "failed",
+            "error": f"{type(error).__name__}: {error}",
+        }
         runs.write_record(folder, record)
         raise
     return 0
@@ -62,7 +65,9 @@ def _layers(experiment: Experiment) -> list[layer_table.LayerRow]:
     rows = layer_table.layer_table(experiment.model.net)
     classes = len(experiment.datamodule.class_names)
     if rows[-1].output_shape != (classes,):
-        raise ConfigError(f"the net ends in {layer_table.shape_text(rows[-1])} outputs, the data have {classes} classes")
+        raise ConfigError(
+            f"the net ends in {layer_table.shape_text(rows[-1])} outputs, the data have {classes} classes"
+        )
     return rows
 
 
@@ -210,10 +215,11 @@ def _finish(
 
 
 def _final_scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    """What HParams shows of a run; the tag's name sorts these single points below the curves."""
     last = metrics.get("last_epoch", {})
-    scalars = {f"final/{name}": last[name] for name in last if name.endswith(("_loss", "_accuracy"))}
+    scalars = {f"result/{name}": last[name] for name in last if name.endswith(("_loss", "_accuracy"))}
     test = metrics.get("test", {})
-    return scalars | {f"final/test_{name}": test[name] for name in ("loss", "accuracy") if name in test}
+    return scalars | {f"result/test_{name}": test[name] for name in ("loss", "accuracy") if name in test}
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -224,7 +230,8 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
         elif value is not None and name.split(".")[0] in ("model", "data", "seed_everything"):
-            flat[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+            # The table draws booleans as 0.0000 and 1.0000: as text they read as what they are.
+            flat[name] = value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
     if not prefix:
         flat |= {f"trainer.{key}": config["trainer"][key] for key in ("max_epochs", "precision")}
     return flat

@@ -98,13 +98,13 @@ def worst_mistakes(
     wrong = (predicted != labels).nonzero().flatten()
     worst = wrong[true_probability[wrong].argsort(stable=True)][: columns * rows].tolist()
     picked = images[worst]
-    figure = Figure(figsize=(columns * 1.35, rows * 1.75), dpi=100, layout="constrained")
+    figure = Figure(figsize=(columns * 1.35, rows * 1.45), dpi=100, layout="constrained")
     axes = figure.subplots()
     # Room for two lines of text above each picture and for long class names between two.
     top, side = 17, 14
     axes.imshow(_montage([picked[row * columns : (row + 1) * columns] for row in range(rows)], columns, (top, side)))
-    axes.set_ylim(axes.get_ylim()[0], -top)
-    axes.set_xlim(-side / 2 - 0.5, None)
+    axes.set_ylim(rows * (32 + top) - top - 0.5, -top)
+    axes.set_xlim(-side / 2 - 0.5, columns * (32 + side) - side / 2 - 0.5)
     _no_frame(axes)
     for position, index in enumerate(worst):
         row, column = divmod(position, columns)

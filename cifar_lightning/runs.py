@@ -94,7 +94,9 @@ def find_checkpoint(which: str, logs: Path) -> Path:
                 runs.append((record["started_at"], folder))
     if not runs:
         aside = f" ({synthetic} synthetic ones do not count; give a path)" if synthetic else ""
-        raise CheckpointError(f"no run with a checkpoint in {logs}{aside}; train one with: python -m cifar_lightning fit")
+        raise CheckpointError(
+            f"no run with a checkpoint in {logs}{aside}; train one with: python -m cifar_lightning fit"
+        )
     newest = max(runs)[1]
     checkpoint = newest / CHECKPOINTS / f"{which}.ckpt"
     if not checkpoint.is_file():

@@ -1,7 +1,7 @@
-"""Fixtures of the whole suite: no variable of the machine, a tiny CIFAR-10 on disk, and `run`, the CLI in this process."""
+"""Fixtures of the whole suite: nothing of the machine, a tiny CIFAR-10 on disk, the CLI in this process."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,7 +58,7 @@ TINY_FLAGS = [
 @pytest.fixture
 def run(
     tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, str, str]]]:
+) -> Callable[..., tuple[int, str, str]]:
     """Runs a verb of the CLI in this process in a folder of its own; returns exit code, stdout and stderr."""
     from cifar_lightning.cli import main
 
@@ -75,7 +75,7 @@ def run(
         out, err = capfd.readouterr()
         return exit_code, out, err
 
-    yield call
+    return call
 
 
 @pytest.fixture

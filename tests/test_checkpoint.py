@@ -44,7 +44,7 @@ def test_one_flipped_byte_in_a_tensor(saved: Path) -> None:
     content[content.find(torch.tensor(500.0).numpy().tobytes())] ^= 1
     saved.write_bytes(content)
     torch.load(saved, weights_only=True)  # torch itself does not notice
-    with pytest.raises(CheckpointError, match="damaged|not a readable"):
+    with pytest.raises(CheckpointError, match=r"damaged|not a readable"):
         checkpoint.load(saved)
 
 

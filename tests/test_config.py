@@ -91,7 +91,9 @@ def test_all_configs_are_found() -> None:
 
 
 def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path) -> None:
-    first = experiment("--model.net.dropout=0.1", "--data.batch_size=7", "--model.scheduler=StepLR", "--model.scheduler.step_size=3")
+    first = experiment(
+        "--model.net.dropout=0.1", "--data.batch_size=7", "--model.scheduler=StepLR", "--model.scheduler.step_size=3"
+    )
     (tmp_path / "config.yaml").write_text(first.resolved_yaml())
     second = experiment("--config", str(tmp_path / "config.yaml"))
     assert second.resolved() == first.resolved()

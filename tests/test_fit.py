@@ -17,6 +17,7 @@ from conftest import TINY_FLAGS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.metrics import SplitMetrics
 
 Run = Callable[..., tuple[int, str, str]]
 Fit = Callable[..., tuple[Path, str]]
@@ -83,12 +84,14 @@ def test_tensorboard_overlays_train_and_val_and_shows_final_metrics_once(fit: Fi
     top.Reload()
     tags = top.Tags()
     final = scalars(folder)
-    assert set(final) == {f"final/{name}" for name in (
+    assert set(final) == {f"result/{name}" for name in (
         "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy",
     )}  # fmt: skip
     assert all(len(points) == 1 for points in final.values())
     assert set(tags["images"]) == {"data/samples of each class", "test/confusion", "test/mistakes"}
-    assert {"config/text_summary", "layers/text_summary", "data/text_summary", "test/text_summary"} <= set(tags["tensors"])
+    assert {"config/text_summary", "layers/text_summary", "data/text_summary", "test/text_summary"} <= set(
+        tags["tensors"]
+    )
     everything = b"".join(path.read_bytes() for path in folder.glob("events*"))
     assert b"_instantiator" not in everything
     assert b"hp_metric" not in everything
@@ -133,12 +136,17 @@ def test_a_logger_of_the_user_s_own_gets_the_curves(fit: Fit) -> None:
     folder, _ = fit("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=elsewhere")
     (path,) = Path("elsewhere").glob("**/metrics.csv")
     rows = [row for row in table(path) if row["val/accuracy"]]
-    assert [float(row["val/accuracy"]) for row in rows] == [float(row["val_accuracy"]) for row in table(folder / "metrics.csv")]
+    assert [float(row["val/accuracy"]) for row in rows] == [
+        float(row["val_accuracy"]) for row in table(folder / "metrics.csv")
+    ]
     assert not list(folder.glob("events*"))
 
 
 def test_synthetic_is_named_everywhere_and_never_last(run: Run) -> None:
-    flags = [flag for flag in TINY_FLAGS if "data." not in flag] + ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    flags = [flag for flag in TINY_FLAGS if "data." not in flag] + [
+        "--trainer.limit_train_batches=2",
+        "--trainer.limit_val_batches=1",
+    ]
     exit_code, out, err = run("fit", *flags, "--data.synthetic=true")
     assert exit_code == 0, err
     assert "data    synthetic (not CIFAR-10)" in out
@@ -157,7 +165,7 @@ def test_test_rebuilds_everything_from_the_checkpoint_alone(fit: Fit, run: Run) 
     folder, _ = fit("--trainer.precision=32-true", "--data.eval_batch_size=5", "--data.split_seed=3")
     (folder / "config.yaml").unlink()  # the file alone must do
     for which in ("last", "best"):
-        exit_code, out, err = run("test", "--ckpt", which)
+        exit_code, _, err = run("test", "--ckpt", which)
         assert exit_code == 0, err
         result = json.loads((folder / "test.json").read_text())
         assert result["checkpoint"] == f"{which}.ckpt"
@@ -166,7 +174,7 @@ def test_test_rebuilds_everything_from_the_checkpoint_alone(fit: Fit, run: Run) 
         if which == "last":
             fitted = record_of(folder)["metrics"]["test"]
             assert {name: result[name] for name in fitted} == fitted
-    exit_code, out, err = run("validate", "--ckpt")
+    exit_code, _, err = run("validate", "--ckpt")
     assert exit_code == 0, err
     validated = json.loads((folder / "validate.json").read_text())
     assert validated["accuracy"] == float(table(folder / "metrics.csv")[-1]["val_accuracy"])
@@ -261,6 +269,37 @@ def assert_same_state(first: Path, second: Path) -> None:
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+def test_a_second_signal_stops_at_once_and_leaves_the_last_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", twice)
+    exit_code, _, err = run("fit", *TINY_FLAGS)
+    assert exit_code == 130
+    assert "stopped at once" in err
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
+    assert record_of(folder)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_final_test(run: Run, monkeypatch: pytest.MonkeyPatch, signum: int, exit_code: int) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(Classifier, "on_test_batch_start", lambda *arguments: os.kill(os.getpid(), signum))
+        assert run("fit", *TINY_FLAGS)[0] == exit_code
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert record_of(folder)["status"] == "interrupted"
+    # The epochs are done, the score is not: going on makes up for it without training more.
+    before = (folder / "metrics.csv").read_bytes()
+    assert run("fit", "--ckpt")[0] == 0
+    assert (folder / "metrics.csv").read_bytes() == before
+    assert record_of(folder)["metrics"]["test"]["images"] == 12
+
+
 def test_a_finished_run_goes_on_with_more_epochs_and_says_so_without(fit: Fit, run: Run) -> None:
     whole, _ = fit("--trainer.max_epochs=4")
     exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.default_root_dir=short")
@@ -284,6 +323,32 @@ def test_going_on_from_best_is_a_run_of_its_own(fit: Fit, run: Run) -> None:
     assert (folder / "metrics.csv").read_bytes() == before
     (other,) = [path for path in folder.parent.iterdir() if path != folder]
     assert [row["epoch"] for row in table(other / "metrics.csv")] == ["1", "2", "3"]
+
+
+def test_a_bar_on_a_terminal_only_and_lines_everywhere(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    _, plain = fit("--final_test=false")
+    assert " left" not in plain
+    assert "\x1b" not in plain
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich: draw as on a terminal
+    _, drawn = fit("--final_test=false")
+    for part in ("epoch 1/2", "loss ", "accuracy ", "images/s", " left", "validating"):
+        assert part in drawn
+    assert drawn.count("epoch   2/2  train loss") == 1
+    _, quiet = fit("--final_test=false", "--trainer.enable_progress_bar=false")
+    assert " left" not in quiet
+
+
+def test_the_bar_reads_the_device_at_most_twice_a_second(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    so_far = SplitMetrics.so_far
+    monkeypatch.setattr(SplitMetrics, "so_far", lambda self: reads.append(1) or so_far(self))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fit("--final_test=false")
+    rare = len(reads)
+    monkeypatch.setattr("cifar_lightning.callbacks.progress.REFRESH_S", 0.0)
+    fit("--final_test=false")
+    assert len(reads) - rare >= 10 > rare - 8  # each of 10 steps against those of half a second, beside the epochs' own
 
 
 def test_a_loss_that_is_no_number_is_exit_5_and_keeps_the_checkpoints(

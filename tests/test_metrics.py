@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cifar_lightning.metrics import SplitMetrics, evaluate
 
 

@@ -82,7 +82,9 @@ def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path)
     assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
     results.record_run(finished(tmp_path, "b-s1", metrics={"epochs": 30, "test": {"accuracy": 0.7912}}), recorded)
     table = results.render_table(results.read_results(recorded))
-    assert "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
+    assert (
+        "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
+    )
 
 
 def test_the_table_replaces_the_one_between_the_marks_only() -> None:

@@ -52,13 +52,13 @@ def test_best_and_last_are_of_the_newest_run_with_a_checkpoint(tmp_path: Path) -
 
 def test_no_best_names_what_there_is(tmp_path: Path) -> None:
     folder = made_run(tmp_path, "a", "2026-01-02T00:00:00", "last")
-    with pytest.raises(CheckpointError, match="has no best checkpoint, but it has .*last.ckpt") as caught:
+    with pytest.raises(CheckpointError, match=r"has no best checkpoint, but it has .*last.ckpt") as caught:
         runs.find_checkpoint("best", tmp_path)
     assert str(folder) in str(caught.value)
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no run with a checkpoint in .*; train one with"):
+    with pytest.raises(CheckpointError, match=r"no run with a checkpoint in .*; train one with"):
         runs.find_checkpoint("last", tmp_path / "nowhere")
     made_run(tmp_path, "a", "2026-01-02T00:00:00", "last", synthetic=True)
     with pytest.raises(CheckpointError, match=r"\(1 synthetic ones do not count"):

@@ -26,15 +26,11 @@ class ResumeState(Callback):
         self.identity = identity
         self._random: dict[str, Any] | None = None
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds our section."""
         checkpoint[KEY] = {"config": self.config, "identity": self.identity, "random": _random_states()}
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the random states until everything is built, which draws numbers too."""
         self._random = checkpoint[KEY]["random"]
 

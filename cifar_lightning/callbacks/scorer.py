@@ -40,7 +40,7 @@ class Scorer(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """The same, for `Trainer.validate`; the validation inside of `fit` needs no logits."""
-        if not trainer.state.fn == "fit":
+        if trainer.state.fn != "fit":
             self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,5 +53,5 @@ class Scorer(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same, for `Trainer.validate`."""
-        if not trainer.state.fn == "fit":
+        if trainer.state.fn != "fit":
             self.on_test_epoch_end(trainer, pl_module)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cifar_lightning.errors import UserError
 
 
-class Stopped(UserError):
+class Stopped(UserError):  # noqa: N818 -- nothing went wrong
     """The user ended the run; everything up to here is in its last checkpoint."""
 
     def __init__(self, message: str, signum: int) -> None:

@@ -78,7 +78,7 @@ def test_evaluation_keeps_the_last_partial_batch(tiny_cifar10: TinyDataset) -> N
     data = loaded("test", eval_batch_size=5)
     batches = [labels.tolist() for _, labels in data.test_dataloader()]
     assert [len(batch) for batch in batches] == [5, 5, 2]
-    assert sum(batches, []) == data.images_of("test")[1].tolist()
+    assert [label for batch in batches for label in batch] == data.images_of("test")[1].tolist()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_order_does_not_touch_the_global_generator() -> None:
 def test_every_image_once_an_epoch_with_the_smaller_last_batch() -> None:
     batches = labels_of(numbered(20, 6))
     assert [len(batch) for batch in batches] == [6, 6, 6, 2]
-    assert sorted(sum(batches, [])) == list(range(20))
+    assert sorted(label for batch in batches for label in batch) == list(range(20))
 
 
 def test_without_shuffle_in_order_in_every_epoch() -> None:

@@ -1,0 +1,67 @@
+"""The machine and the code under a run."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_lightning import environment
+
+
+@pytest.mark.parametrize(
+    ("features", "precision"),
+    [
+        ({"avx2", "avx512_f", "avx512_bf16"}, "bf16-mixed"),
+        ({"avx2", "amx_bf16"}, "bf16-mixed"),
+        ({"avx2", "avx512_f"}, "32-true"),
+        (set(), "32-true"),
+    ],
+)
+def test_precision_of_a_cpu(features: set[str], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_cpu_features", lambda: features)
+    assert environment.native_precision("cpu") == precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "32-true"), ((8, 0), "bf16-mixed"), ((9, 0), "bf16-mixed")]
+)
+def test_precision_of_a_gpu(capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert environment.native_precision("cuda") == precision
+
+
+def test_the_features_are_those_that_the_system_names() -> None:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        pytest.skip("only Linux lists its CPU's features in a file")
+    assert ("avx512_bf16" in environment._cpu_features()) == ("avx512_bf16" in flags)
+
+
+def test_hardware_and_versions_are_json_without_the_host_s_name() -> None:
+    text = json.dumps({**environment.hardware(), **environment.versions()})
+    assert torch.__version__.partition("+")[0] in text
+    assert environment.hardware()["threads"] == torch.get_num_threads()
+
+
+def test_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    source = tmp_path / "package" / "environment.py"
+    source.parent.mkdir()
+    source.write_text("")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    assert environment.commit() == {"commit": None, "dirty": None}  # no repository
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "somebody else's repository")
+    assert environment.commit() == {"commit": None, "dirty": None}
+    git("add", ".")
+    git("commit", "-q", "-m", "ours")
+    assert environment.commit() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    source.write_text("changed")
+    assert environment.commit()["dirty"] is True

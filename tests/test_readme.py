@@ -1,0 +1,43 @@
+"""What the README promises."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cifar_lightning import cli
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_new_net_takes_one_file(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    shutil.copytree(
+        PROJECT / "cifar_lightning", tmp_path / "cifar_lightning", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "cifar_lightning" / "nets" / "small_net.py").write_text(code)
+    command = [
+        sys.executable, "-m", "cifar_lightning", "fit", "--model.net", "SmallNet", "--model.net.width", "64",
+        "--data.synthetic=true", "--trainer.max_epochs=1", "--trainer.limit_train_batches=3",
+        "--trainer.limit_val_batches=1", "--final_test=false",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"output +Linear +10 +10,250", done.stdout)  # 16 * 64 * 10 + 10
+
+
+def test_every_verb_has_its_line() -> None:
+    for verb in cli.VERBS:
+        assert re.search(rf"^\| `(python -m cifar_lightning|\.\.\.) {verb}\b", README, re.MULTILINE), verb
+
+
+def test_every_path_that_it_names_is_there() -> None:
+    named = set(re.findall(r"`((?:data|callbacks)/[\w/.]*|\w+\.py)`", README))
+    assert len(named) > 5
+    assert [name for name in named if not (PROJECT / "cifar_lightning" / name).exists()] == ["data/"]
+    for link in re.findall(r"\]\(([\w/.-]+)\)", README):
+        assert (PROJECT / link).is_file(), link
+    for config in re.findall(r"configs/[\w/]+\.yaml", README):
+        assert (PROJECT / config).is_file(), config
