@@ -1,17 +1,17 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning import environment, layer_table, pictures, runs
+from cifar_lightning.callbacks.checkpoints import checkpoints
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.progress import ProgressLines
 from cifar_lightning.callbacks.resume_state import ResumeState
@@ -23,8 +23,6 @@ from cifar_lightning.config import Experiment
 from cifar_lightning.errors import ConfigError, UserError
 from cifar_lightning.files import write_text
 from cifar_lightning.score import save_pictures, score, summary_line
-
-SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, on an epoch that takes longer
 
 
 def fit(arguments: list[str]) -> int:
@@ -123,31 +121,10 @@ def _assemble(experiment: Experiment, folder: Path, record: dict[str, Any]) -> t
         Scorer(),
     ]
     if keeps_checkpoints:
-        callbacks += _checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
+        callbacks += checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
     own = settings.logger not in (None, True)
     logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
     return experiment.make_trainer(callbacks, logger), {type(callback): callback for callback in callbacks}
-
-
-def _checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
-    """Three of Lightning's: the last one each epoch and every 5 minutes into one file, the best by validation."""
-    last: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    callbacks: list[Callback] = [
-        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
-        ModelCheckpoint(**last, train_time_interval=SAVE_EVERY),
-    ]
-    if has_validation:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=folder,
-                filename="best",
-                enable_version_counter=False,
-                monitor="val/accuracy",
-                mode="max",
-                save_on_train_epoch_end=True,
-            )
-        )
-    return callbacks
 
 
 def _introduce(
@@ -158,7 +135,7 @@ def _introduce(
     sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
     if not data.sizes["val"]:
         sizes = f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
-    threads = f", {torch.get_num_threads()} threads" if trainer.strategy.root_device.type == "cpu" else ""
+    threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {sizes}", sep="\n")
     console.print(f"device  {trainer.strategy.root_device}{threads}, precision {trainer.precision}")
     if experiment.checkpoint is not None:

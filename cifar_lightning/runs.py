@@ -89,8 +89,9 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         folder = record_path.parent
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
             record = read_record(folder)
-            synthetic += bool(record["synthetic"])
-            if not record["synthetic"]:
+            if record["synthetic"]:
+                synthetic += 1
+            else:
                 runs.append((record["started_at"], folder))
     if not runs:
         aside = f" ({synthetic} synthetic ones do not count; give a path)" if synthetic else ""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,30 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
         stopped, uninterrupted = scalars(folder / split), scalars(whole / split)
         stopped.pop("images_per_second", None), uninterrupted.pop("images_per_second", None)
         assert stopped == uninterrupted
+
+
+def test_a_cut_epoch_and_a_timed_checkpoint_go_on_the_same_way(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """limit_train_batches leaves batches over; and the checkpoint is the one of every 5 minutes, here of every step."""
+    flags = [*RESUME_FLAGS, "--trainer.limit_train_batches=4"]
+    whole, _ = fit(*flags)
+    killed = KeyboardInterrupt("as if by kill -9: no callback may save")
+
+    def kill(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == 7:
+            raise killed
+
+    with monkeypatch.context() as context:
+        context.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY", timedelta(microseconds=1))
+        context.setattr(Classifier, "on_train_batch_start", kill)
+        assert run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
+    (folder,) = Path("stopped").glob("*/*")
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 7  # in the middle of the second epoch
+    assert run("fit", "--ckpt", str(folder / "checkpoints" / "last.ckpt"))[0] == 0
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_same_state(whole, folder)
 
 
 def assert_same_state(first: Path, second: Path) -> None:

@@ -1,0 +1,47 @@
+"""Which checkpoints a run keeps: `last.ckpt` of every epoch and every 5 minutes, `best.ckpt` by validation."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, where an epoch takes longer
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Saves in the middle of an epoch, but not after its last batch.
+
+    From a checkpoint of that moment Lightning would resume past the validation that is still due; the epoch's own
+    checkpoint follows in a moment anyway.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves when it is time."""
+        if batch_idx + 1 < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
+    """Lightning's callbacks that write into `folder`; 'best' is the highest `val/accuracy`, the earlier on a tie."""
+    last: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
+        TimedCheckpoint(**last, train_time_interval=SAVE_EVERY),
+    ]
+    if has_validation:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=folder,
+                filename="best",
+                enable_version_counter=False,
+                monitor="val/accuracy",
+                mode="max",
+                # At the epoch's end and not at the validation's, so that the file holds the epoch's row as well.
+                save_on_train_epoch_end=True,
+            )
+        )
+    return callbacks
