@@ -72,20 +72,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_features() -> set[str]:
-    if hasattr(torch.cpu, "get_capabilities"):  # not in every torch from 2.11 on
-        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
-    return set(_cpuinfo("flags").split())
+    return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
 
 
 def _cpu_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def _cpuinfo(field: str) -> str:
-    """The first value of a field of Linux's /proc/cpuinfo, empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    values = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field]
-    return values[0] if values else ""
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())

@@ -44,11 +44,13 @@ def main(argv: list[str]) -> int:
     parser = _Parser(prog="cifar_lightning record", description="Copy finished runs' figures into results/.")
     parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
     arguments = parser.parse_args(argv)
+    readme = README.read_text(encoding="utf-8") if README.is_file() else f"{BEGIN}\n{END}"
+    replace_table(readme, "")  # complains before anything is written
     for folder in arguments.run:
         print(f"recorded {record_run(folder, RESULTS)}")
     table = render_table(read_results(RESULTS))
     if README.is_file():
-        write_text(README, replace_table(README.read_text(encoding="utf-8"), table))
+        write_text(README, replace_table(readme, table))
         print(f"written  the table in {README}")
     else:
         print(table)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import TINY_FLAGS
 
 from cifar_lightning import cli
 from cifar_lightning.errors import CheckpointError, ConfigError, DataError, NonFiniteError, OutputError
@@ -75,6 +76,24 @@ def test_missing_data(run: Run, tmp_path: Path) -> None:
     assert "offline.yaml" in err
     assert err.count("\n") == 1
     assert not list(Path().iterdir())
+
+
+def test_logs_that_cannot_be_written(run: Run) -> None:
+    Path("logs").write_text("a file where the folder should be")
+    exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.default_root_dir=logs")
+    assert exit_code == 6
+    assert "cannot make the run's folder logs/default/" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "validate"])
+def test_a_checkpoint_that_is_none(run: Run, verb: str) -> None:
+    Path("x.ckpt").write_bytes(b"garbage")
+    exit_code, _, err = run(verb, "--ckpt", "x.ckpt")
+    assert exit_code == 4
+    assert err.startswith("error: x.ckpt is not a readable checkpoint")
+    assert err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["x.ckpt"]
 
 
 def test_a_verb_s_own_help(run: Run) -> None:

@@ -224,15 +224,17 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
 RESUME_FLAGS = ["--trainer.max_epochs=3", "--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
 
 
-# 5 steps an epoch: the first, a middle, an epoch's last, the next one's first, the very last; and in validation.
+# 5 steps an epoch: the first, a middle, an epoch's last, the next one's first; and in validation.
 @pytest.mark.parametrize(
-    ("hook", "step"),
+    ("hook", "step", "signum"),
     [
-        ("on_train_batch_start", 0), ("on_train_batch_start", 2), ("on_train_batch_start", 4),
-        ("on_train_batch_start", 5), ("on_validation_batch_start", 5),
+        ("on_train_batch_start", 0, signal.SIGINT),
+        ("on_train_batch_start", 2, signal.SIGTERM),
+        ("on_train_batch_start", 4, signal.SIGINT),
+        ("on_train_batch_start", 5, signal.SIGINT),
+        ("on_validation_batch_start", 5, signal.SIGTERM),
     ],
-)  # fmt: skip
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
 ) -> None:
