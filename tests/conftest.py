@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from data.official_format import TinyDataset, tiny_dataset
+from tiny import TINY_FLAGS
 
 REAL_ROOT = os.environ.get("CIFAR10_ROOT")  # read before any test changes the environment
 
@@ -46,13 +47,6 @@ def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset
     monkeypatch.setattr(CIFAR10DataModule, "layout", layout)
     monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
     return TINY_BATCHES
-
-
-# A net of a few hundred weights and few images: an epoch takes a tenth of a second.
-TINY_FLAGS = [
-    "--model.net.channels=[4,4,8]", "--model.net.hidden_features=[8,8]", "--data.val_size=20", "--data.batch_size=8",
-    "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
-]  # fmt: skip
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY_FLAGS
+from tiny import TINY_FLAGS
 
 from cifar_lightning import cli
 from cifar_lightning.errors import CheckpointError, ConfigError, DataError, NonFiniteError, OutputError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import TINY_FLAGS
+from tiny import TINY_FLAGS
 
 from cifar_lightning.config import Experiment
 from cifar_lightning.errors import ConfigError

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TINY_FLAGS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import TINY_FLAGS
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.metrics import SplitMetrics
