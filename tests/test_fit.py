@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import TINY_FLAGS
 
@@ -281,6 +282,29 @@ def test_a_cut_epoch_and_a_timed_checkpoint_go_on_the_same_way(
     assert last["global_step"] == 7  # in the middle of the second epoch
     assert run("fit", "--ckpt", str(folder / "checkpoints" / "last.ckpt"))[0] == 0
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_same_state(whole, folder)
+
+
+def test_an_epoch_that_was_logged_and_not_saved_is_not_doubled(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = fit(*RESUME_FLAGS)
+    save = Trainer.save_checkpoint
+
+    def cut(self: Trainer, *arguments: Any, **settings: Any) -> None:
+        if self.global_step == 10:
+            raise KeyboardInterrupt
+        save(self, *arguments, **settings)
+
+    with monkeypatch.context() as context:
+        context.setattr(Trainer, "save_checkpoint", cut)
+        assert run("fit", *TINY_FLAGS, *RESUME_FLAGS, "--trainer.default_root_dir=cut")[0] == 130
+    (folder,) = Path("cut").glob("*/*")
+    assert [step for step, _ in scalars(folder / "train")["loss"]] == [1, 2]  # the second epoch has no checkpoint
+    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=cut")[0] == 0
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    for split in ("train", "val"):
+        assert scalars(folder / split)["loss"] == scalars(whole / split)["loss"]
     assert_same_state(whole, folder)
 
 
