@@ -119,6 +119,8 @@ class Experiment(LightningCLI):
         trainer = self.config.trainer
         if trainer.devices != 1 or trainer.num_nodes != 1:
             raise ConfigError("trainer.devices and trainer.num_nodes must be 1: several devices are not supported yet")
+        if trainer.strategy != "auto":
+            raise ConfigError("trainer.strategy must be auto: with one device there is nothing to distribute")
         if trainer.precision is None:
             trainer.precision = environment.native_precision(_accelerator(str(trainer.accelerator)))
 
@@ -138,7 +140,7 @@ class Experiment(LightningCLI):
         try:
             # Our own bar is a plain callback; Lightning's stays off.
             return self.instantiate_trainer(logger=logger, enable_progress_bar=False)
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
     @property
@@ -240,6 +242,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",  # nothing is logged by step
         ".*Checkpoint directory .* exists and is not empty.*",  # on a resume it should
         ".*no `val_dataloader`.*",  # data.val_size 0 says so itself
+        ".*could not find the monitored key.*val/accuracy.*",  # an epoch without validation has no best
         ".*dirpath has changed.*",  # a new run that starts from another run's checkpoint
         ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
         ".*Total length of `.*` across ranks is zero.*",

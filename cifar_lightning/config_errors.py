@@ -60,9 +60,16 @@ def _no_such_class(parser: LightningArgumentParser, key: str, name: str) -> str:
     return f"{key}: there is no class {name!r}{did_you_mean(name, known) or fix}"
 
 
+def _missing_argument(parser: LightningArgumentParser, key: str, class_path: str, missing: str) -> str:
+    return f"{key}: {class_path.rpartition('.')[2]} needs {missing}; give --{key}.{missing.split(',')[0]}"
+
+
 def _wrong_type(parser: LightningArgumentParser, key: str, expected: str, value: str) -> str:
-    kinds = " or ".join(re.findall(r"class '([\w.]+)'", expected)) or expected
-    return f"{key}: expected {kinds.replace('NoneType', 'null')}, got {value!r}"
+    # Both spellings of one choice, '16' and 16, are one name here.
+    choices = list(dict.fromkeys(re.findall(r"[\w.-]+", " ".join(re.findall(r"Literal\[(.*?)\]", expected)))))
+    names = choices + re.findall(r"class '([\w.]+)'", expected) or [expected]
+    allowed = " or ".join("null" if name == "NoneType" else name for name in names)
+    return f"{key}: expected {allowed}, got {value!r}{did_you_mean(value, choices)}"
 
 
 # Tried in this order; the groups of a pattern are the arguments of its function.
@@ -81,6 +88,11 @@ _REWRITES = (
     (
         r"Parser key \"(\w+)\": Not of type Seed",
         lambda parser, key: f"{key} must be a whole number from 0 to 4294967295",
+    ),
+    (
+        r"Parser key \"([\w.]+)\":.*Problem with given class_path '([\w.]+)': "
+        r"the following arguments are required: (\w+(?:, \w+)*)",
+        _missing_argument,
     ),
     (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
     (r"Parser key \"([\w.]+)\":.* Subtypes: \[(.*?)\] Errors: .*Given value: (.*)", _wrong_type),

@@ -172,6 +172,8 @@ def _finish(
         metrics["test"] = evaluation.to_dict()
         print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
         save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+    elif not curves.rows:
+        print("nothing was trained: the settings leave no step to take")
     record |= {
         "status": "finished",
         "data": experiment.datamodule.sizes,

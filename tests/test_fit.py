@@ -125,6 +125,7 @@ def test_max_epochs_0_scores_no_random_weights(fit: Fit) -> None:
     assert record_of(folder)["metrics"] == {"epochs": 0}
     assert not list(folder.glob("checkpoints/*"))
     assert "test  " not in out
+    assert "nothing was trained" in out
 
 
 def test_best_is_the_epoch_of_highest_validation_accuracy(fit: Fit) -> None:
