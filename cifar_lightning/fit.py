@@ -1,16 +1,18 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning import environment, layer_table, pictures, runs
+from cifar_lightning import environment, pictures, runs
 from cifar_lightning.callbacks.checkpoints import checkpoints
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.progress import ProgressLines
@@ -19,9 +21,12 @@ from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.signals import Stopped, StopSignals
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.callbacks.timing import Timing
+from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
-from cifar_lightning.errors import ConfigError, UserError
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_text
+from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
+from cifar_lightning.resume import optimizer_changes
 from cifar_lightning.score import save_pictures, score, summary_line
 
 
@@ -36,13 +41,14 @@ def fit(arguments: list[str]) -> int:
     data.prepare_data()
     data.setup("fit")
     layers = _layers(experiment)
+    changes = _check_resume(experiment)
     folder, record = _open_run(experiment)
     try:
-        trainer, callbacks = _assemble(experiment, folder, record)
-    except UserError:
+        trainer, callbacks = _assemble(experiment, folder, record, changes)
+    except BaseException:
         _withdraw(folder, record)
         raise
-    record |= {"data": data.sizes, "parameters": sum(row.parameters for row in layers)}
+    record |= {"data": data.sizes, "parameters": layers.parameters}
     runs.write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml())
     _introduce(experiment, trainer, folder, layers, is_new="resumed" not in record)
@@ -59,21 +65,32 @@ def fit(arguments: list[str]) -> int:
     return 0
 
 
-def _layers(experiment: Experiment) -> list[layer_table.LayerRow]:
-    rows = layer_table.layer_table(experiment.model.net)
-    classes = len(experiment.datamodule.class_names)
-    if rows[-1].output_shape != (classes,):
-        raise ConfigError(
-            f"the net ends in {layer_table.shape_text(rows[-1])} outputs, the data have {classes} classes"
-        )
-    return rows
+def _layers(experiment: Experiment) -> LayerTable:
+    net, classes = experiment.model.net, len(experiment.datamodule.class_names)
+    try:
+        table = layer_table(net)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model.net: {type(net).__name__} cannot take a 3x32x32 image: {reason}") from error
+    if table.output_shape != (classes,):
+        raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
+    return table
+
+
+def _check_resume(experiment: Experiment) -> dict[str, Any]:
+    """Before anything is written: do the weights fit, and may the settings that changed change?"""
+    if experiment.checkpoint is None:
+        return {}
+    load_weights(experiment.model, experiment.content, experiment.checkpoint)
+    before = yaml.safe_load(config_of(experiment.content, experiment.checkpoint))
+    return optimizer_changes(before, experiment.resolved(), experiment.content)
 
 
 def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
     """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones."""
     session = {
         "started_at": _now(),
-        "command": " ".join(["python -m cifar_lightning fit", *experiment.arguments]),
+        "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
         **environment.commit(),
         "versions": environment.versions(),
         "hardware": environment.hardware(),
@@ -88,7 +105,8 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
                     f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
                 )
             record.setdefault("resumed", []).append(session)
-            return folder, record | {"status": "running", "config": experiment.resolved()}
+            now = {"config": experiment.resolved(), "precision": experiment.config.trainer.precision}
+            return folder, record | now | {"status": "running", "seed": experiment.seed}
     synthetic = experiment.datamodule.synthetic
     recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
     folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
@@ -105,7 +123,9 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
     }
 
 
-def _assemble(experiment: Experiment, folder: Path, record: dict[str, Any]) -> tuple[Trainer, dict[type, Callback]]:
+def _assemble(
+    experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]
+) -> tuple[Trainer, dict[type, Callback]]:
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / runs.CHECKPOINTS / "last.ckpt"
@@ -116,7 +136,7 @@ def _assemble(experiment: Experiment, folder: Path, record: dict[str, Any]) -> t
         timing,
         curves,
         ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml(), identity),
+        ResumeState(experiment.resolved_yaml(), identity, changes),
         StopSignals(last if keeps_checkpoints else None),
         Scorer(),
     ]
@@ -127,9 +147,7 @@ def _assemble(experiment: Experiment, folder: Path, record: dict[str, Any]) -> t
     return experiment.make_trainer(callbacks, logger), {type(callback): callback for callback in callbacks}
 
 
-def _introduce(
-    experiment: Experiment, trainer: Trainer, folder: Path, layers: list[layer_table.LayerRow], is_new: bool
-) -> None:
+def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, is_new: bool) -> None:
     """Says what is about to run, on the console and in TensorBoard."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
@@ -143,9 +161,9 @@ def _introduce(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("layer", "made of", "output", "parameters"):
         table.add_column(column, justify="right" if column == "parameters" else "left")
-    for row in layers:
-        table.add_row(row.name, row.kind, layer_table.shape_text(row), f"{row.parameters:,}")
-    table.add_row("sum", "", "", f"{sum(row.parameters for row in layers):,}", style="bold")
+    for row in layers.rows:
+        table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
+    table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
     console.print(table)
     for logger in trainer.loggers:
         if isinstance(logger, RunTensorBoard) and is_new:
@@ -153,7 +171,7 @@ def _introduce(
             writer = logger.experiment
             writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
             writer.add_text("data", f"{data.source}: {sizes}")
-            writer.add_text("layers", layer_table.as_markdown(layers))
+            writer.add_text("layers", as_markdown(layers))
             writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml().splitlines()))
             writer.flush()
 

@@ -17,21 +17,30 @@ class LayerRow:
     parameters: int
 
 
-def layer_table(net: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> list[LayerRow]:
-    """Runs one black image through `net` and notes what leaves each of its layers, in the order in which they run.
+@dataclass(frozen=True)
+class LayerTable:
+    """The layers of a net in the order in which they run, what leaves the net, and all of its parameters."""
+
+    rows: list[LayerRow]
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+def layer_table(net: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> LayerTable:
+    """Runs one black image through `net` and notes what leaves each of its layers.
 
     Layers are the direct children of the net; a net with a single container as its child shows that one's children.
     The net is as it was afterwards: mode, weights and batch norm statistics.
     """
     layers = dict(net.named_children())
-    while len(layers) == 1 and (only := next(iter(layers.values()))) and list(only.children()):
+    while len(layers) == 1 and list((only := next(iter(layers.values()))).children()):
         layers = dict(only.named_children())
     rows: list[LayerRow] = []
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            parameters = sum(parameter.numel() for parameter in layer.parameters())
-            rows.append(LayerRow(name, _kind(layer), tuple(output.shape[1:]), parameters))
+            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+            rows.append(LayerRow(name, _kind(layer), shape, _parameters(layer)))
 
         return hook
 
@@ -40,24 +49,30 @@ def layer_table(net: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> lis
     try:
         net.eval()
         with torch.no_grad():
-            net(torch.zeros(1, *image_shape, device=next(net.parameters()).device))
+            output = net(torch.zeros(1, *image_shape))
     finally:
         net.train(training)
         for hook in hooks:
             hook.remove()
-    return rows
+    return LayerTable(rows, tuple(output.shape[1:]), _parameters(net))
 
 
-def as_markdown(rows: Sequence[LayerRow]) -> str:
-    """The table as Markdown, with the sum of the parameters under it."""
+def as_markdown(table: LayerTable) -> str:
+    """The table as Markdown, with the number of all parameters under it."""
     lines = ["| layer | made of | output | parameters |", "|---|---|---|--:|"]
-    lines += [f"| {row.name} | {row.kind} | {shape_text(row)} | {row.parameters:,} |" for row in rows]
-    return "\n".join([*lines, f"| **sum** | | | **{sum(row.parameters for row in rows):,}** |"])
+    lines += [
+        f"| {row.name} | {row.kind} | {shape_text(row.output_shape)} | {row.parameters:,} |" for row in table.rows
+    ]
+    return "\n".join([*lines, f"| **all** | | | **{table.parameters:,}** |"])
 
 
-def shape_text(row: LayerRow) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     """An output shape as the report writes it: `32x16x16`."""
-    return "x".join(map(str, row.output_shape))
+    return "x".join(map(str, shape))
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _kind(layer: nn.Module) -> str:

@@ -166,7 +166,17 @@ def test_wrong_input_is_one_line(
         (["--trainer.accelerator", "gppu"], "trainer: "),
         (["--trainer.accelerator", "tpu"], "trainer: "),
         (["--data.batch_size", "41"], "data.batch_size 41 is above the 40 training images"),
-        (["--model.net.num_classes", "7"], "the net ends in 7 outputs, the data have 10 classes"),
+        (
+            [
+                "--model.net",
+                "torch.nn.Bilinear",
+                "--model.net.in1_features=1",
+                "--model.net.in2_features=1",
+                "--model.net.out_features=1",
+            ],
+            "model.net: Bilinear cannot take a 3x32x32 image",
+        ),
+        (["--model.net.num_classes", "7"], "the net gives 7 outputs, the data have 10 classes"),
     ],
 )
 def test_what_only_shows_later_leaves_no_run_folder(

@@ -367,6 +367,57 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_so_without(fit: Fit, r
     assert len(record_of(folder)["resumed"]) == 1
 
 
+def rates(folder: Path) -> list[float]:
+    return [float(row["learning_rate"]) for row in table(folder / "metrics.csv")]
+
+
+def test_a_changed_rate_wins_over_the_restored_optimizer(fit: Fit, run: Run) -> None:
+    folder, _ = fit()
+    flags = ["--trainer.max_epochs=3", "--model.optimizer.lr=0.01", "--model.optimizer.weight_decay=0.5"]
+    exit_code, _, err = run("fit", "--ckpt", "last", *flags)
+    assert exit_code == 0, err
+    assert rates(folder) == [0.001, 0.001, 0.01]
+    (state,) = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"]
+    assert state["param_groups"][0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        (
+            "--data.val_size=10",
+            "data.val_size cannot change when a run goes on: images that have trained would validate",
+        ),
+        ("--data.split_seed=1", "data.split_seed cannot change"),
+        ("--data.synthetic=true", "data.synthetic cannot change"),
+        ("--model.optimizer=SGD", "model.optimizer.class_path cannot change"),
+        ("--model.scheduler.step_size=2", "model.scheduler cannot change"),
+        ("--model.optimizer.lr=0.1", "model.optimizer.lr cannot change when a run with a scheduler goes on"),
+        ("--data.batch_size=10", "data.batch_size cannot change in the middle of an epoch (8 before)"),
+        ("--seed_everything=1", "seed_everything cannot change in the middle of an epoch (0 before)"),
+        ("--model.net.hidden_features=[8,9]", "holds another architecture"),
+    ],
+)
+def test_what_cannot_change_when_a_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, flag: str, text: str) -> None:
+    with monkeypatch.context() as context:
+        signal_at(context, "on_train_batch_start", 7, signal.SIGINT)
+        assert run("fit", *TINY_FLAGS, *RESUME_FLAGS)[0] == 130
+    (folder,) = Path("lightning_logs").glob("*/*")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    exit_code, _, err = run("fit", "--ckpt", "last", flag)
+    assert exit_code == (4 if "architecture" in text else 2)
+    assert text in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_batch_size_may_change_between_two_epochs(fit: Fit, run: Run) -> None:
+    folder, _ = fit()
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.max_epochs=3", "--data.batch_size=20")
+    assert exit_code == 0, err
+    assert len(rates(folder)) == 3
+
+
 def test_going_on_from_best_is_a_run_of_its_own(fit: Fit, run: Run) -> None:
     folder, _ = fit()
     before = (folder / "metrics.csv").read_bytes()

@@ -19,11 +19,14 @@ class ResumeState(Callback):
     Args:
         config: the resolved configuration as YAML.
         identity: what the run is (recipe, seed, data), for whoever holds only the file.
+        optimizer_changes: settings of the optimizer, such as `lr`, that flags changed on this resume. Lightning
+            restores the optimizer with its old settings, so they are set after that.
     """
 
-    def __init__(self, config: str, identity: dict[str, Any]) -> None:
+    def __init__(self, config: str, identity: dict[str, Any], optimizer_changes: dict[str, Any]) -> None:
         self.config = config
         self.identity = identity
+        self.optimizer_changes = optimizer_changes
         self._random: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -35,7 +38,9 @@ class ResumeState(Callback):
         self._random = checkpoint[KEY]["random"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the random states back."""
+        """Puts the random states back, and the flags in force."""
+        for group in trainer.optimizers[0].param_groups:
+            group.update(self.optimizer_changes)
         if self._random is not None:
             _restore_random_states(self._random)
             self._random = None

@@ -9,15 +9,25 @@ from cifar_lightning.nets.report_cnn import ReportCNN
 
 
 def test_the_report_s_table_of_layers() -> None:
-    rows = layer_table(ReportCNN())
-    assert [shape_text(row) for row in rows] == ["32x16x16", "64x8x8", "128x4x4", "2048", "100", "50", "10"]
+    table = layer_table(ReportCNN())
+    rows = table.rows
+    assert [shape_text(row.output_shape) for row in rows] == [
+        "32x16x16",
+        "64x8x8",
+        "128x4x4",
+        "2048",
+        "100",
+        "50",
+        "10",
+    ]
     # Convolutions 5*5*in*out + out, batch norm 2*out, dense in*out + out.
     assert [row.parameters for row in rows] == [
         75 * 32 + 32 + 64, 800 * 64 + 64 + 128, 1600 * 128 + 128 + 256, 0, 204_900, 5_050, 510
     ]  # fmt: skip
     assert rows[0].kind == "Conv2d 5x5, BatchNorm2d, ReLU, MaxPool2d"
     assert rows[4].kind == "Linear, ReLU, Dropout 0.3"
-    assert "| **sum** | | | **469,532** |" in as_markdown(rows)
+    assert table.output_shape == (10,)
+    assert "| **all** | | | **469,532** |" in as_markdown(table)
 
 
 def test_no_relu_or_dropout_after_the_last_layer() -> None:
@@ -30,7 +40,7 @@ def test_no_relu_or_dropout_after_the_last_layer() -> None:
 )
 def test_variants_flatten_to_what_the_pooling_leaves(settings: dict[str, object], flat: int) -> None:
     net = ReportCNN(**settings)  # type: ignore[arg-type]
-    assert {row.name: row.output_shape for row in layer_table(net)}["flatten"] == (flat,)
+    assert {row.name: row.output_shape for row in layer_table(net).rows}["flatten"] == (flat,)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
@@ -74,10 +84,14 @@ def test_the_table_of_a_net_without_a_container() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Conv2d(3, 4, 3)
-            self.second = nn.Linear(4, 10)
+            self.second = nn.Linear(4, 5)
+            self.scale = nn.Parameter(torch.ones(1))
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.second(self.first(images).mean(dim=(2, 3)))
+            features = self.second(self.first(images).mean(dim=(2, 3))) * self.scale
+            return torch.cat([features, features], dim=1)
 
-    rows = layer_table(Plain())
-    assert [(row.name, row.output_shape) for row in rows] == [("first", (4, 30, 30)), ("second", (10,))]
+    table = layer_table(Plain())
+    assert [(row.name, row.output_shape) for row in table.rows] == [("first", (4, 30, 30)), ("second", (5,))]
+    assert table.output_shape == (10,)  # what leaves the net, not its last layer
+    assert table.parameters == 3 * 9 * 4 + 4 + 4 * 5 + 5 + 1

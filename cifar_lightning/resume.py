@@ -1,0 +1,69 @@
+"""What may change when a run goes on from a checkpoint: a written policy, so that no flag loses in silence.
+
+Flags win over the checkpoint's configuration. Where the checkpoint's state would undo a flag, or the flag would make
+the run's figures lie, it is refused by name instead.
+"""
+
+from typing import Any
+
+from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.errors import ConfigError
+
+# Settings that a run keeps from its first step to its last.
+KEPT = {
+    "data.synthetic": "the run would mix two data sets",
+    "data.val_size": "images that have trained would validate",
+    "data.split_seed": "images that have trained would validate",
+    "model.optimizer.class_path": "the checkpoint holds the state of another optimizer",
+    "model.scheduler": "the checkpoint holds the state of another schedule",
+    "model.scheduler_interval": "the checkpoint holds the state of another schedule",
+}
+# Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
+KEPT_WITHIN_EPOCH = ("data.batch_size", "seed_everything")
+
+
+def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Checks the changes of settings between a checkpoint and the run that goes on from it.
+
+    Args:
+        before: the checkpoint's resolved configuration.
+        now: the resolved configuration with the flags.
+        content: the checkpoint.
+
+    Returns:
+        The optimizer's settings that changed, such as `lr`: restoring its state would undo them, so they must be set
+        once more afterwards.
+
+    Raises:
+        ConfigError: a setting changed that must not.
+    """
+    for name, reason in KEPT.items():
+        if _get(before, name) != _get(now, name):
+            raise ConfigError(f"{name} cannot change when a run goes on: {reason}; leave it out or start a new run")
+    if is_within_epoch(content):
+        for name in KEPT_WITHIN_EPOCH:
+            if _get(before, name) != _get(now, name):
+                raise ConfigError(
+                    f"{name} cannot change in the middle of an epoch ({_get(before, name)} before); go on without it "
+                    "until the epoch's end, or start a new run"
+                )
+    old, new = _get(before, "model.optimizer.init_args"), _get(now, "model.optimizer.init_args")
+    changes = {name: value for name, value in new.items() if old.get(name) != value}
+    if changes and _get(now, "model.scheduler") is not None:
+        raise ConfigError(
+            f"model.optimizer.{next(iter(changes))} cannot change when a run with a scheduler goes on: "
+            "the schedule's state holds its rates; leave it out or start a new run"
+        )
+    return changes
+
+
+def is_within_epoch(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written between two batches of an epoch and not at its end."""
+    return len(content["callbacks"][LearningCurves.__name__]["rows"]) <= content["epoch"]
+
+
+def _get(config: dict[str, Any], name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
