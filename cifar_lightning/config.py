@@ -31,6 +31,12 @@ DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
 
+HELP = (
+    "The flags most used: --data.batch_size, --data.val_size, --model.net and its arguments (--model.net.dropout; "
+    "--model.net.help ReportCNN lists them), --model.optimizer and its arguments (--model.optimizer.lr), --trainer.max_epochs, "
+    "--seed_everything, --config FILE. All of them:"
+)
+
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 30,  # the report's
     "default_root_dir": LOGS,
@@ -70,7 +76,12 @@ class Experiment(LightningCLI):
                 run=False,
                 save_config_callback=None,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
-                parser_kwargs={"allow_abbrev": False, "exit_on_error": False, "prog": f"cifar_lightning {verb}"},
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    "exit_on_error": False,
+                    "usage": f"python -m cifar_lightning {verb} [flags]",
+                    "description": HELP,
+                },
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
