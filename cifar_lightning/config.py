@@ -33,8 +33,8 @@ Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's
 
 HELP = (
     "The flags most used: --data.batch_size, --data.val_size, --model.net and its arguments (--model.net.dropout; "
-    "--model.net.help ReportCNN lists them), --model.optimizer and its arguments (--model.optimizer.lr), --trainer.max_epochs, "
-    "--seed_everything, --config FILE. All of them:"
+    "--model.net.help ReportCNN lists them), --model.optimizer and its arguments (--model.optimizer.lr; "
+    "--model.optimizer.help Adam), --trainer.max_epochs, --seed_everything, --config FILE. All of them:"
 )
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -152,7 +152,10 @@ class Experiment(LightningCLI):
             # Our own bar is a plain callback; Lightning's stays off.
             return self.instantiate_trainer(logger=logger, enable_progress_bar=False)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())
+            if "accelerator" in reason or "backend" in reason:
+                reason += "; without --trainer.accelerator what is there is used"
+            raise ConfigError(f"trainer: {reason}") from error
 
     @property
     def seed(self) -> int:

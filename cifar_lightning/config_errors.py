@@ -110,6 +110,9 @@ def _known(parser: LightningArgumentParser) -> set[str]:
 def _nearest(name: str, known: Any, prefix: str = "") -> str:
     # The last part is what was typed most often: compare within the same group before all of the names.
     group = name.rpartition(".")[0]
+    leaves = [key for key in known if key.rpartition(".")[2] == name]
+    if leaves:  # --lr, --dropout: the whole name is what is missing
+        return f", did you mean {f'{prefix}{leaves[0]}'!r}?"
     siblings = [f"{prefix}{key}" for key in known if key.rpartition(".")[0] == group]
     return did_you_mean(f"{prefix}{name}", siblings) or did_you_mean(
         f"{prefix}{name}", [f"{prefix}{key}" for key in known]

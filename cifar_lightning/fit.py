@@ -100,7 +100,8 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         if folder is not None:
             record = runs.read_record(folder)
             epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
-            if record["status"] == "finished" and len(epochs) >= experiment.config.trainer.max_epochs:
+            is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
+            if record["status"] == "finished" and is_scored and len(epochs) >= experiment.config.trainer.max_epochs:
                 raise ConfigError(
                     f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
                 )

@@ -98,7 +98,7 @@ def worst_mistakes(
     wrong = (predicted != labels).nonzero().flatten()
     worst = wrong[true_probability[wrong].argsort(stable=True)][: columns * rows].tolist()
     picked = images[worst]
-    figure = Figure(figsize=(columns * 1.35, rows * 1.45), dpi=100, layout="constrained")
+    figure = Figure(figsize=(columns * 1.35, rows * 1.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     # Room for two lines of text above each picture and for long class names between two.
     top, side = 17, 14
@@ -106,10 +106,11 @@ def worst_mistakes(
     axes.set_ylim(rows * (32 + top) - top - 0.5, -top)
     axes.set_xlim(-side / 2 - 0.5, columns * (32 + side) - side / 2 - 0.5)
     _no_frame(axes)
+    axes.set_title("worst mistakes: the true class, taken as another with this probability", fontsize=10)
     for position, index in enumerate(worst):
         row, column = divmod(position, columns)
         guess = int(predicted[index])
-        text = f"{class_names[int(labels[index])]}\nnot {class_names[guess]} {probabilities[index, guess]:.0%}"
+        text = f"{class_names[int(labels[index])]}\nas {class_names[guess]} {probabilities[index, guess]:.0%}"
         axes.text(column * (32 + side) + 15.5, row * (32 + top) - 2, text, ha="center", va="bottom", fontsize=8)
     return figure
 

@@ -94,7 +94,7 @@ def find_checkpoint(which: str, logs: Path) -> Path:
             else:
                 runs.append((record["started_at"], folder))
     if not runs:
-        aside = f" ({synthetic} synthetic ones do not count; give a path)" if synthetic else ""
+        aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
         raise CheckpointError(
             f"no run with a checkpoint in {logs}{aside}; train one with: python -m cifar_lightning fit"
         )
@@ -103,7 +103,7 @@ def find_checkpoint(which: str, logs: Path) -> Path:
     if not checkpoint.is_file():
         raise CheckpointError(
             f"the newest run, {newest}, has no {which} checkpoint{_inside(newest)} "
-            "(best needs a validation split); try --ckpt last or a path"
+            "(best is written after an epoch with validation); try --ckpt last or a path"
         )
     return checkpoint
 

@@ -41,7 +41,7 @@ def test_worst_mistakes_come_worst_first_and_hold_mistakes_only() -> None:
     images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
     figure = pictures.worst_mistakes(images, labels, logits, ["cat", "dog"], columns=2, rows=1)
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == ["dog\nnot cat 100%", "cat\nnot dog 73%"]
+    assert [text.get_text() for text in axes.texts] == ["dog\nas cat 100%", "cat\nas dog 73%"]
     sheet = np.asarray(axes.get_images()[0].get_array())
     assert (sheet[16, 16, 0], sheet[16, 46 + 16, 0]) == (2, 1)
 

@@ -28,11 +28,9 @@ class TimedCheckpoint(ModelCheckpoint):
 def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
     """Lightning's callbacks that write into `folder`; 'best' is the highest `val/accuracy`, the earlier on a tie."""
     last: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    callbacks: list[Callback] = [
-        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
-        TimedCheckpoint(**last, train_time_interval=SAVE_EVERY),
-    ]
+    callbacks: list[Callback] = []
     if has_validation:
+        # Before `last`, whose file holds the best score so far: without it a resumed run would replace the best epoch.
         callbacks.append(
             ModelCheckpoint(
                 dirpath=folder,
@@ -44,4 +42,6 @@ def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
                 save_on_train_epoch_end=True,
             )
         )
+    callbacks.append(ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True))
+    callbacks.append(TimedCheckpoint(**last, train_time_interval=SAVE_EVERY))
     return callbacks

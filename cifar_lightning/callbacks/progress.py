@@ -80,7 +80,8 @@ class ProgressLines(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so: the bar stands still meanwhile."""
         if self._bar is not None:
-            self._bar.update(self._task, figures="validating")
+            batches = trainer.num_training_batches
+            self._bar.update(self._task, completed=batches, total=batches, figures="validating")
             self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
