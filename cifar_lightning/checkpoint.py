@@ -1,6 +1,7 @@
 """Reading checkpoints that may be damaged, unsafe or of another architecture."""
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from cifar_lightning.errors import CheckpointError
 
 # A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
 TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+FOLDERS = ("data.root", "trainer.default_root_dir")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -35,36 +38,39 @@ def load(path: Path) -> dict[str, Any]:
     except (zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); {fix}") from error
-    if not isinstance(content, dict) or "state_dict" not in content or KEY not in content:
+    try:
+        section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
+        whole = isinstance(content["state_dict"], dict) and isinstance(rows, list)
+        whole = whole and {"recipe", "source", "synthetic"} <= set(section["identity"])
+        whole = whole and isinstance(yaml.safe_load(section["config"]), dict)
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
+        whole = False
+    if not whole:
         raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration); {fix}")
     return content
 
 
-def config_of(content: dict[str, Any], path: Path) -> str:
-    """The resolved configuration (YAML) of the run that wrote a checkpoint.
-
-    Raises:
-        CheckpointError: it is not valid, or names a class to import from outside of the trusted packages.
-    """
-    text = content[KEY]["config"]
-    try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{path} holds an unreadable configuration: {error}") from error
-    return text if isinstance(config, dict) else ""
+def config_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration of the run that wrote a checkpoint which `load` has read."""
+    return yaml.safe_load(content[KEY]["config"])
 
 
 def foreign_classes(config: Any, key: str = "") -> dict[str, str]:
-    """The classes outside of `TRUSTED_MODULES` that a configuration names: key to class path."""
+    """What a configuration names that would be imported from outside of `TRUSTED_MODULES`: key to dotted name.
+
+    A class may stand as a `class_path` or as a bare string, so every dotted name counts, wherever it stands; only the
+    settings that are folders are left out.
+    """
     found: dict[str, str] = {}
     if isinstance(config, dict):
         for name, value in config.items():
-            if name == "class_path" and str(value).partition(".")[0] not in TRUSTED_MODULES:
-                found[key] = str(value)
-            found |= foreign_classes(value, f"{key}.{name}" if key else str(name))
+            inner = key if name == "class_path" else f"{key}.{name}" if key else str(name)
+            found |= foreign_classes(value, inner)
     elif isinstance(config, list):
         for value in config:
             found |= foreign_classes(value, key)
+    elif isinstance(config, str) and key not in FOLDERS and DOTTED_NAME.fullmatch(config):
+        found |= {key: config} if config.partition(".")[0] not in TRUSTED_MODULES else {}
     return found
 
 

@@ -9,8 +9,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
-from cifar_lightning.data.loader import Batch
 from cifar_lightning.metrics import SplitMetrics
+
+Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,)
 
 
 class Classifier(LightningModule):

@@ -71,6 +71,8 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full disk, a folder taken away
+        return _failed(f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6, debug)
     except Exception as error:  # the last line of defence: one line here, the traceback with --debug
         text = " ".join(str(error).split()) or "no message"
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)

@@ -128,10 +128,16 @@ class Experiment(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Resolves what is left open, so that the saved configuration holds what ran."""
         trainer = self.config.trainer
-        if trainer.devices != 1 or trainer.num_nodes != 1:
+        if str(trainer.devices) == "auto":
+            trainer.devices = 1  # where Lightning would take every GPU
+        if str(trainer.devices) != "1" or trainer.num_nodes != 1:
             raise ConfigError("trainer.devices and trainer.num_nodes must be 1: several devices are not supported yet")
         if trainer.strategy != "auto":
             raise ConfigError("trainer.strategy must be auto: with one device there is nothing to distribute")
+        if trainer.limit_test_batches is not None:
+            raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
+        if self.verb != "fit":  # settings of the training that would cut the score short
+            trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if trainer.precision is None:
             trainer.precision = environment.native_precision(_accelerator(str(trainer.accelerator)))
 
@@ -199,12 +205,11 @@ class Experiment(LightningCLI):
 
     def _checkpoint_config(self) -> str:
         assert self.checkpoint is not None
-        text = checkpoint.config_of(self.content, self.checkpoint)
-        config = yaml.safe_load(text)
+        config = checkpoint.config_of(self.content)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
         for key, class_path in checkpoint.foreign_classes(config).items():
-            if not any(argument.endswith(class_path) for argument in self.arguments):
+            if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.arguments):
                 raise CheckpointError(
                     f"{self.checkpoint} names the class {class_path}, which would be imported; "
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"

@@ -72,6 +72,18 @@ def _wrong_type(parser: LightningArgumentParser, key: str, expected: str, value:
     return f"{key}: expected {allowed}, got {value!r}{did_you_mean(value, choices)}"
 
 
+def _wrong_type_inside(parser: LightningArgumentParser, outer: str, inner: str, reason: str) -> str:
+    """A value of a class's own argument: jsonargparse names the class's key and, further inside, the argument."""
+    own = reason.partition(". Got value: Namespace(")[0]
+    for pattern in (SUBTYPES, EXPECTED):
+        if found := re.search(pattern, own):
+            return _wrong_type(parser, f"{outer}.{inner}", *found.groups())
+    return f"{outer}.{inner}: {own.strip()}"
+
+
+SUBTYPES = r" Subtypes: \[(.*?)\] Errors: .*Given value: (.*)"
+EXPECTED = r"Expected an? (.*?)\. Got value: (.*)"
+
 # Tried in this order; the groups of a pattern are the arguments of its function.
 _REWRITES = (
     (r"unrecognized arguments: (.*)", _unrecognised),
@@ -85,6 +97,7 @@ _REWRITES = (
         r"Parser key \"([\w.]+)\": .*Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
         lambda parser, key, option, class_path: _not_in_class(parser, key, class_path, option),
     ),
+    (r"Parser key \"([\w.]+)\":.* Parser key \"(\w+)\":(.*)", _wrong_type_inside),
     (
         r"Parser key \"(\w+)\": Not of type Seed",
         lambda parser, key: f"{key} must be a whole number from 0 to 4294967295",
@@ -95,8 +108,8 @@ _REWRITES = (
         _missing_argument,
     ),
     (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
-    (r"Parser key \"([\w.]+)\":.* Subtypes: \[(.*?)\] Errors: .*Given value: (.*)", _wrong_type),
-    (r"Parser key \"([\w.]+)\":.*?Expected an? (.*?)\. Got value: (.*)", _wrong_type),
+    (rf"Parser key \"([\w.]+)\":.*{SUBTYPES}", _wrong_type),
+    (rf"Parser key \"([\w.]+)\":.*?{EXPECTED}", _wrong_type),
     (r"Parser key \"([\w.]+)\": (.*)", lambda parser, key, reason: f"{key}: {reason}"),
 )
 

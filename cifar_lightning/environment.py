@@ -58,7 +58,7 @@ def commit() -> dict[str, Any]:
     # An installed copy may lie inside of somebody else's repository: only a tracked source has a commit of its own.
     if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
         return {"commit": None, "dirty": None}
-    return {"commit": head, "dirty": bool(status)}
+    return {"commit": head, "dirty": None if status is None else bool(status)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

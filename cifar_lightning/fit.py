@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
@@ -51,16 +51,16 @@ def fit(arguments: list[str]) -> int:
     record |= {"data": data.sizes, "parameters": layers.parameters}
     runs.write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml())
-    _introduce(experiment, trainer, folder, layers, is_new="resumed" not in record)
+    started = dict(record)
     try:
+        _introduce(experiment, trainer, folder, layers, is_new="resumed" not in record)
         trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, trainer, callbacks, folder, record)
     except BaseException as error:
-        record |= {
-            "status": "interrupted" if _is_stop(error) else "failed",
-            "error": f"{type(error).__name__}: {error}",
-        }
-        runs.write_record(folder, record)
+        status = "interrupted" if _is_stop(error) else "failed"
+        runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+        if isinstance(error, MisconfigurationException):  # what Lightning only notices once it runs
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         raise
     return 0
 
@@ -82,8 +82,7 @@ def _check_resume(experiment: Experiment) -> dict[str, Any]:
     if experiment.checkpoint is None:
         return {}
     load_weights(experiment.model, experiment.content, experiment.checkpoint)
-    before = yaml.safe_load(config_of(experiment.content, experiment.checkpoint))
-    return optimizer_changes(before, experiment.resolved(), experiment.content)
+    return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
 
 
 def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
@@ -101,7 +100,9 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
             record = runs.read_record(folder)
             epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
             is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
-            if record["status"] == "finished" and is_scored and len(epochs) >= experiment.config.trainer.max_epochs:
+            limits = [name for name in ("max_epochs", "max_steps", "max_time") if _limit(record["config"], name)]
+            has_more = any(_limit(record["config"], name) != _limit(experiment.resolved(), name) for name in limits)
+            if record["status"] == "finished" and is_scored and not has_more:
                 raise ConfigError(
                     f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
                 )
@@ -122,6 +123,10 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         "started_from": str(experiment.checkpoint) if experiment.checkpoint else None,
         "config": experiment.resolved(),
     }
+
+
+def _limit(config: dict[str, Any], name: str) -> Any:
+    return config["trainer"][name]
 
 
 def _assemble(

@@ -35,6 +35,8 @@ class SplitMetrics(Metric):
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: its mean loss (), logits (B, C) and labels (B,). No value is read back from the device."""
+        if self.loss_sum.dtype != torch.float32:  # a precision such as bf16-true has cast it, and would round it
+            self.loss_sum = self.loss_sum.float()
         self.loss_sum += loss.detach() * len(labels)
         self.correct += (logits.detach().argmax(dim=1) == labels).sum()
         self.count += len(labels)

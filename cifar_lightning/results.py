@@ -7,6 +7,7 @@ import argparse
 import csv
 import json
 import re
+import shlex
 import shutil
 import statistics
 from collections.abc import Iterable
@@ -29,6 +30,14 @@ REPORT_SAYS = {
     "narrow": "worse than final",
     "no_dropout": "about 63%",
 }
+
+TEST_IMAGES = 10_000
+
+# Flags that leave the recipe what it is: which one, which seed, and where things lie.
+NEUTRAL_FLAGS = {
+    "-m", "-c", "--config", "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
+    "--trainer.enable_progress_bar", "--final_test",
+}  # fmt: skip
 
 # The folders in front of an absolute path's last part: they name a machine, not the experiment.
 ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
@@ -68,9 +77,11 @@ def record_run(folder: Path, results: Path) -> Path:
         raise ConfigError(f"{folder} trained on the synthetic stand-in: that is not a result on CIFAR-10")
     if record["status"] != "finished" or "test" not in record["metrics"]:
         raise ConfigError(
-            f"{folder} is {record['status']} and has no final test score; finish it with: "
-            f"python -m cifar_lightning fit --ckpt {folder / runs.CHECKPOINTS / 'last.ckpt'}"
+            f"{folder} is {record['status']} and has no final test score; finish it with: python -m cifar_lightning "
+            f"fit --ckpt {folder / runs.CHECKPOINTS / 'last.ckpt'} --final_test true"
         )
+    target = results / record["recipe"] / f"{folder.resolve().name}.json"
+    _check_identity(folder, record, target)
     content = {
         "run": record,
         "epochs": _rows(folder / "metrics.csv"),
@@ -79,7 +90,6 @@ def record_run(folder: Path, results: Path) -> Path:
     test = folder / "test.json"
     if test.is_file():
         content["test_verb"] = json.loads(test.read_text(encoding="utf-8"))
-    target = results / record["recipe"] / f"{folder.resolve().name}.json"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "curves.png", target.with_suffix(".png"))
@@ -87,6 +97,42 @@ def record_run(folder: Path, results: Path) -> Path:
         raise OutputError(f"cannot record {folder} into {target.parent}: {error.strerror}") from error
     write_json(target, without_folders(content))
     return target
+
+
+def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
+    """A recipe's name stands for its settings: only runs of exactly those are its results.
+
+    Raises:
+        ConfigError: flags changed the recipe, the code is in no commit, the test was not whole, or the recipe's
+            recorded runs have other settings or this seed already.
+    """
+    commands = [record["command"], *(session["command"] for session in record.get("resumed", []))]
+    flags = {part.partition("=")[0] for command in commands for part in shlex.split(command) if part.startswith("-")}
+    if changed := sorted(flags - NEUTRAL_FLAGS):
+        raise ConfigError(
+            f"{folder} is not the recipe {record['recipe']}: {', '.join(changed)} changed it; put the settings into a "
+            "YAML file of their own, commit it and train with --config"
+        )
+    if record["dirty"] is not False:
+        raise ConfigError(f"{folder} ran code that is in no commit: commit first, then train")
+    tested = record["metrics"]["test"]["images"]
+    if tested != TEST_IMAGES:
+        raise ConfigError(f"{folder} was tested on {tested:,} images; a result needs all {TEST_IMAGES:,}")
+    for path, other in read_results(target.parent.parent):
+        if path == target or other["run"]["recipe"] != record["recipe"]:
+            continue
+        if other["run"]["seed"] == record["seed"]:
+            raise ConfigError(f"{folder}: seed {record['seed']} of {record['recipe']} is recorded already, in {path}")
+        if _settings(other["run"]) != _settings(record):
+            raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration without what names a seed or a place."""
+    config = without_folders(record["config"])
+    data = {name: value for name, value in config["data"].items() if name != "root"}
+    trainer = {name: value for name, value in config["trainer"].items() if name != "default_root_dir"}
+    return {**config, "seed_everything": None, "data": data, "trainer": trainer}
 
 
 def without_folders(content: Any) -> Any:

@@ -9,11 +9,15 @@ from typing import Any
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.errors import ConfigError
 
-# Settings that a run keeps from its first step to its last.
-KEPT = {
-    "data.synthetic": "the run would mix two data sets",
+# What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
+KEPT_DATA = {
+    "data.synthetic": "the checkpoint trained on the other data set",
     "data.val_size": "images that have trained would validate",
     "data.split_seed": "images that have trained would validate",
+}
+# Settings that a run keeps from its first step to its last.
+KEPT = {
+    **KEPT_DATA,
     "model.optimizer.class_path": "the checkpoint holds the state of another optimizer",
     "model.scheduler": "the checkpoint holds the state of another schedule",
     "model.scheduler_interval": "the checkpoint holds the state of another schedule",
@@ -37,9 +41,10 @@ def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict
     Raises:
         ConfigError: a setting changed that must not.
     """
-    for name, reason in KEPT.items():
-        if _get(before, name) != _get(now, name):
-            raise ConfigError(f"{name} cannot change when a run goes on: {reason}; leave it out or start a new run")
+    check_kept(before, now, KEPT)
+    epochs, limit = len(content["callbacks"][LearningCurves.__name__]["rows"]), _get(now, "trainer.max_epochs")
+    if limit is not None and 0 <= limit < epochs:
+        raise ConfigError(f"trainer.max_epochs {limit} is below the {epochs} epochs that the checkpoint has; raise it")
     if is_within_epoch(content):
         for name in KEPT_WITHIN_EPOCH:
             if _get(before, name) != _get(now, name):
@@ -55,6 +60,17 @@ def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict
             "the schedule's state holds its rates; leave it out or start a new run"
         )
     return changes
+
+
+def check_kept(before: dict[str, Any], now: dict[str, Any], kept: dict[str, str]) -> None:
+    """Refuses a change of any of the `kept` settings; `kept` gives the reason of each.
+
+    Raises:
+        ConfigError: one changed.
+    """
+    for name, reason in kept.items():
+        if _get(before, name) != _get(now, name):
+            raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")
 
 
 def is_within_epoch(content: dict[str, Any]) -> bool:

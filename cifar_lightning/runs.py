@@ -89,10 +89,12 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         folder = record_path.parent
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
             record = read_record(folder)
+            if not {"synthetic", "started_at"} <= set(record):  # somebody else's run.json
+                continue
             if record["synthetic"]:
                 synthetic += 1
             else:
-                runs.append((record["started_at"], folder))
+                runs.append((datetime.fromisoformat(record["started_at"]), folder))
     if not runs:
         aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
         raise CheckpointError(

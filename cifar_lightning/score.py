@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning import checkpoint, pictures, runs
-from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.config import Experiment
@@ -17,6 +16,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_json
 from cifar_lightning.metrics import Evaluation
+from cifar_lightning.resume import KEPT_DATA, check_kept
 
 
 def test(arguments: list[str]) -> int:
@@ -72,10 +72,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     assert path is not None
     if verb == "validate" and experiment.datamodule.val_size == 0:
         raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): there is nothing to score")
-    if experiment.datamodule.synthetic != experiment.content[KEY]["identity"]["synthetic"]:
-        raise ConfigError(
-            f"data.synthetic cannot change: {path} trained on {experiment.content[KEY]['identity']['source']}"
-        )
+    check_kept(checkpoint.config_of(experiment.content), experiment.resolved(), KEPT_DATA)
     checkpoint.load_weights(experiment.model, experiment.content, path)
     experiment.datamodule.prepare_data()
     experiment.datamodule.setup(verb)

@@ -51,10 +51,22 @@ def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset
 
 @pytest.fixture
 def run(
-    tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    tiny_cifar10: TinyDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a verb of the CLI in this process in a folder of its own; returns exit code, stdout and stderr."""
+    from matplotlib.figure import Figure
+
+    from cifar_lightning import pictures
     from cifar_lightning.cli import main
+
+    # Drawing takes longer than training the tiny net: only tests that are marked `draws` have the true figures.
+    if not request.node.get_closest_marker("draws"):
+        for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
+            monkeypatch.setattr(pictures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
 
     folder = tmp_path / "a folder näme"
     folder.mkdir()

@@ -15,15 +15,24 @@ from cifar_lightning.errors import CheckpointError
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "last.ckpt"
-    content = {"state_dict": {"weight": torch.arange(1000.0)}, KEY: {"config": "seed_everything: 1\n"}}
-    torch.save(content, path)
+    torch.save(content_with(), path)
     return path
+
+
+def content_with(**section: object) -> dict[str, Any]:
+    """What a checkpoint of ours holds at least, with some of our section replaced."""
+    identity = {"recipe": "final", "source": "CIFAR-10", "synthetic": False}
+    return {
+        "state_dict": {"weight": torch.arange(1000.0)},
+        "callbacks": {"LearningCurves": {"rows": []}},
+        KEY: {"config": "seed_everything: 1\n", "identity": identity, **section},
+    }
 
 
 def test_a_good_one(saved: Path) -> None:
     content = checkpoint.load(saved)
     assert torch.equal(content["state_dict"]["weight"], torch.arange(1000.0))
-    assert checkpoint.config_of(content, saved) == "seed_everything: 1\n"
+    assert checkpoint.config_of(content) == {"seed_everything": 1}
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 2000, -1])
@@ -66,7 +75,21 @@ def test_a_pickle_bomb_does_not_go_off(saved: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "went off").exists()
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {KEY: {}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}},
+        [1, 2],
+        {KEY: {}},
+        {"state_dict": {}, KEY: [1]},
+        {**content_with(), "callbacks": {}},
+        content_with(config=[1]),
+        content_with(config="[1"),
+        content_with(config="a string"),
+        content_with(identity={}),
+    ],
+    ids=range(9),
+)
 def test_somebody_else_s_checkpoint(saved: Path, content: object) -> None:
     torch.save(content, saved)
     with pytest.raises(CheckpointError, match="is not a checkpoint of this project"):
@@ -81,6 +104,14 @@ def test_somebody_else_s_checkpoint(saved: Path, content: object) -> None:
         ({"model": {"net": {"class_path": "evil.Net"}}}, {"model.net": "evil.Net"}),
         ({"model": {"net": {"class_path": "torchevil.Net"}}}, {"model.net": "torchevil.Net"}),
         ({"trainer": {"callbacks": [{"class_path": "evil.C"}]}}, {"trainer.callbacks": "evil.C"}),
+        ({"model": {"net": "evil.Net"}}, {"model.net": "evil.Net"}),
+        ({"model": {"optimizer": "evil.deep.make"}}, {"model.optimizer": "evil.deep.make"}),
+        (
+            {"trainer": {"callbacks": ["evil.C"], "logger": "evil.L"}},
+            {"trainer.callbacks": "evil.C", "trainer.logger": "evil.L"},
+        ),
+        ({"trainer": {"precision": "bf16-mixed", "limit_val_batches": 0.5, "default_root_dir": "my.logs"}}, {}),
+        ({"data": {"root": "my.data"}, "model": {"scheduler": "torch.optim.lr_scheduler.StepLR"}}, {}),
     ],
 )
 def test_classes_from_elsewhere_are_found(config: object, found: dict[str, str]) -> None:

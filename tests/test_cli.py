@@ -40,7 +40,8 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     ("error", "exit_code"),
     [
         (ConfigError("x"), 2), (DataError("x"), 3), (CheckpointError("x"), 4), (NonFiniteError("x"), 5),
-        (OutputError("x"), 6), (KeyboardInterrupt(), 130), (RuntimeError("x\ny"), 1),
+        (OutputError("x"), 6), (OSError(28, "No space left on device", "x.ckpt"), 6),
+        (KeyboardInterrupt(), 130), (RuntimeError("x\ny"), 1),
     ],
 )  # fmt: skip
 def test_exit_codes(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
+@pytest.mark.draws
 def test_what_a_run_leaves_behind(fit: Fit) -> None:
     folder, out = fit()
     assert folder.parent == Path("lightning_logs/default")
@@ -72,6 +74,7 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(fit: Fit) -> 
     assert metrics[0] == metrics[1] != metrics[2]
 
 
+@pytest.mark.draws
 def test_tensorboard_overlays_train_and_val_and_shows_final_metrics_once(fit: Fit) -> None:
     folder, _ = fit()
     rows = table(folder / "metrics.csv")
@@ -192,6 +195,26 @@ def test_flags_win_over_the_checkpoint(fit: Fit, run: Run) -> None:
     assert "holds another architecture: net.layers.dense2.0.weight is (8, 8) in the file and (9, 8) here" in err
 
 
+@pytest.mark.parametrize(("verb", "flag"), [
+    ("validate", "--data.val_size=10"), ("validate", "--data.split_seed=7"), ("test", "--data.synthetic=true"),
+])  # fmt: skip
+def test_a_score_is_of_images_that_the_weights_have_not_seen(fit: Fit, run: Run, verb: str, flag: str) -> None:
+    folder, _ = fit()
+    exit_code, _, err = run(verb, "--ckpt", "last", flag)
+    assert exit_code == 2
+    assert "cannot change from what the checkpoint has" in err
+    assert not (folder / f"{verb}.json").exists()
+
+
+def test_a_score_is_of_the_whole_split(fit: Fit, run: Run) -> None:
+    folder, _ = fit("--trainer.limit_val_batches=1", "--data.eval_batch_size=5")
+    assert run("validate", "--ckpt")[0] == 0
+    assert json.loads((folder / "validate.json").read_text())["images"] == 20
+    exit_code, _, err = run("test", "--ckpt", "--trainer.limit_test_batches=1")
+    assert exit_code == 2
+    assert "the test set is scored whole or not at all" in err
+
+
 def test_a_class_from_elsewhere_is_not_imported_because_a_file_says_so(fit: Fit, run: Run, tmp_path: Path) -> None:
     folder, _ = fit()
     path = folder / "checkpoints" / "last.ckpt"
@@ -209,6 +232,11 @@ def test_a_class_from_elsewhere_is_not_imported_because_a_file_says_so(fit: Fit,
     assert "names the class evil_module.Net" in err
     assert "--model.net evil_module.Net" in err
     assert not (tmp_path / "imported").exists()
+
+
+def wait_for_the_next_second() -> None:
+    """TensorBoard reads a run's files in the order of their names, which hold the second: a new process takes longer."""
+    time.sleep(1 - time.time() % 1)
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int) -> None:
@@ -248,6 +276,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     (folder,) = Path("stopped").glob("*/*")
     assert f"go on with: python -m cifar_lightning fit --ckpt {folder}/checkpoints/last.ckpt" in err
     assert record_of(folder)["status"] == "interrupted"
+    wait_for_the_next_second()
     exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.default_root_dir", "stopped")
     assert exit_code == 0, err
     assert not err
@@ -255,7 +284,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     assert record_of(folder)["metrics"] == record_of(whole)["metrics"]
     assert record_of(folder)["status"] == "finished"
-    assert_same_state(whole, folder)
+    assert_same_state(whole, folder, "last")
+    assert_same_state(whole, folder, "best")
     for split in ("train", "val"):
         stopped, uninterrupted = scalars(folder / split), scalars(whole / split)
         stopped.pop("images_per_second", None), uninterrupted.pop("images_per_second", None)
@@ -286,6 +316,36 @@ def test_a_cut_epoch_and_a_timed_checkpoint_go_on_the_same_way(
     assert_same_state(whole, folder)
 
 
+@pytest.mark.parametrize(
+    ("flags", "step"),
+    [
+        (["--trainer.accumulate_grad_batches=2"], 1),
+        (["--trainer.val_check_interval=2"], 2),
+        (["--trainer.val_check_interval=2"], 3),
+    ],
+)
+def test_a_stop_waits_for_a_moment_that_can_be_resumed(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], step: int
+) -> None:
+    whole, _ = fit(*RESUME_FLAGS, *flags)
+    with monkeypatch.context() as context:
+        signal_at(context, "on_train_batch_start", step, signal.SIGINT)
+        assert run("fit", *TINY_FLAGS, *RESUME_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
+    (folder,) = Path("stopped").glob("*/*")
+    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_same_state(whole, folder)
+
+
+def test_an_epoch_cut_by_max_steps_goes_on_as_the_same_epoch(fit: Fit, run: Run) -> None:
+    folder, _ = fit("--trainer.max_steps=7")
+    # Lightning counts the cut epoch towards max_epochs, hence 4 for three.
+    assert run("fit", "--ckpt", "last", "--trainer.max_steps=12", "--trainer.max_epochs=4")[0] == 0
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
+    assert [row["epoch"] for row in table(folder / "metrics.csv")] == ["1", "2", "3"]
+    assert [row["epoch"] for row in table(folder / "timings.csv")] == ["1", "2", "3"]
+
+
 def test_an_epoch_that_was_logged_and_not_saved_is_not_doubled(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +362,7 @@ def test_an_epoch_that_was_logged_and_not_saved_is_not_doubled(
         assert run("fit", *TINY_FLAGS, *RESUME_FLAGS, "--trainer.default_root_dir=cut")[0] == 130
     (folder,) = Path("cut").glob("*/*")
     assert [step for step, _ in scalars(folder / "train")["loss"]] == [1, 2]  # the second epoch has no checkpoint
+    wait_for_the_next_second()
     assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=cut")[0] == 0
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     for split in ("train", "val"):
@@ -309,9 +370,9 @@ def test_an_epoch_that_was_logged_and_not_saved_is_not_doubled(
     assert_same_state(whole, folder)
 
 
-def assert_same_state(first: Path, second: Path) -> None:
-    """Weights, optimizer and scheduler of the last checkpoints agree bit for bit."""
-    one, other = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (first, second)]
+def assert_same_state(first: Path, second: Path, which: str = "last") -> None:
+    """Weights, optimizer and scheduler of two runs' checkpoints agree bit for bit."""
+    one, other = [torch.load(folder / "checkpoints" / f"{which}.ckpt", weights_only=True) for folder in (first, second)]
     assert one["global_step"] == other["global_step"]
     assert one["lr_schedulers"] == other["lr_schedulers"]
     for part in ("state_dict", "optimizer_states"):
@@ -386,7 +447,7 @@ def test_a_changed_rate_wins_over_the_restored_optimizer(fit: Fit, run: Run) -> 
     [
         (
             "--data.val_size=10",
-            "data.val_size cannot change when a run goes on: images that have trained would validate",
+            "data.val_size cannot change from what the checkpoint has: images that have trained would validate",
         ),
         ("--data.split_seed=1", "data.split_seed cannot change"),
         ("--data.synthetic=true", "data.synthetic cannot change"),
@@ -396,6 +457,7 @@ def test_a_changed_rate_wins_over_the_restored_optimizer(fit: Fit, run: Run) -> 
         ("--data.batch_size=10", "data.batch_size cannot change in the middle of an epoch (8 before)"),
         ("--seed_everything=1", "seed_everything cannot change in the middle of an epoch (0 before)"),
         ("--model.net.hidden_features=[8,9]", "holds another architecture"),
+        ("--trainer.max_epochs=0", "trainer.max_epochs 0 is below the 1 epochs that the checkpoint has"),
     ],
 )
 def test_what_cannot_change_when_a_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, flag: str, text: str) -> None:
@@ -416,6 +478,23 @@ def test_batch_size_may_change_between_two_epochs(fit: Fit, run: Run) -> None:
     exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.max_epochs=3", "--data.batch_size=20")
     assert exit_code == 0, err
     assert len(rates(folder)) == 3
+
+
+def test_a_resumed_run_keeps_its_best_epoch(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.1, 0.9, 0.5, 0.4])
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", lambda self: self.log("val/accuracy", next(accuracies)))
+    folder, _ = fit()
+    assert run("fit", "--ckpt", "last", "--trainer.max_epochs=4")[0] == 0
+    assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_a_run_without_its_score_can_be_finished(fit: Fit, run: Run) -> None:
+    folder, _ = fit("--final_test=false")
+    before = (folder / "metrics.csv").read_bytes()
+    exit_code, _, err = run("fit", "--ckpt", "last", "--final_test", "true")
+    assert exit_code == 0, err
+    assert record_of(folder)["metrics"]["test"]["images"] == 12
+    assert (folder / "metrics.csv").read_bytes() == before
 
 
 def test_going_on_from_best_is_a_run_of_its_own(fit: Fit, run: Run) -> None:
@@ -466,7 +545,7 @@ def test_a_loss_that_is_no_number_is_exit_5_and_keeps_the_checkpoints(
     monkeypatch.setattr(Classifier, "training_step", poisoned)
     exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.max_epochs=4")
     assert exit_code == 5
-    assert "the training loss of epoch 2 is nan" in err
+    assert "the train loss of epoch 2 is nan" in err
     (folder,) = Path("lightning_logs").glob("*/*")
     assert record_of(folder)["status"] == "failed"
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

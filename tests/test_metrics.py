@@ -44,3 +44,10 @@ def test_evaluate() -> None:
 def test_a_class_without_images_has_no_accuracy() -> None:
     found = evaluate(torch.eye(3)[:2], torch.tensor([0, 1]), ["a", "b", "c"])
     assert found.per_class_accuracy == {"a": 1.0, "b": 1.0}
+
+
+def test_the_sum_of_losses_is_not_rounded_by_a_low_precision() -> None:
+    metrics = SplitMetrics().to(torch.bfloat16)
+    for _ in range(2000):
+        metrics.update(torch.tensor(1.0, dtype=torch.bfloat16), torch.eye(2), torch.tensor([0, 1]))
+    assert metrics.compute()["loss"] == 1.0

@@ -20,13 +20,18 @@ def finished(tmp_path: Path, name: str = "run-s0", **changes: object) -> Path:
         "seed": 0,
         "status": "finished",
         "synthetic": False,
+        "dirty": False,
         "command": "python -m cifar_lightning fit --data.root /home/me/my/cifar10 --config configs/report/final.yaml",
         "precision": "bf16-mixed",
         "hardware": {"cpu": "A CPU", "threads": 2},
         "data": {"train": 50_000, "val": 0, "test": 10_000},
-        "config": {"data": {"batch_size": 30, "root": "/home/me/my/cifar10"}},
+        "config": {
+            "seed_everything": 0,
+            "data": {"batch_size": 30, "root": "/home/me/my/cifar10"},
+            "trainer": {"max_epochs": 30, "default_root_dir": "lightning_logs"},
+        },
         "timings": {"train_s": 600.0},
-        "metrics": {"epochs": 30, "test": {"accuracy": 0.7812}},
+        "metrics": {"epochs": 30, "test": {"accuracy": 0.7812, "images": 10_000}},
         **changes,
     }
     (folder / "run.json").write_text(json.dumps(record))
@@ -68,6 +73,14 @@ def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
         ({"synthetic": True}, "synthetic stand-in"),
         ({"status": "interrupted"}, "is interrupted and has no final test score; finish it with"),
         ({"metrics": {"epochs": 30}}, "has no final test score"),
+        ({"metrics": {"epochs": 30, "test": {"images": 500}}}, "was tested on 500 images; a result needs all 10,000"),
+        ({"dirty": True}, "ran code that is in no commit"),
+        ({"dirty": None}, "ran code that is in no commit"),
+        ({"command": "python -m cifar_lightning fit --model.net=My --data.root /x"}, r"--model\.net changed it"),
+        (
+            {"resumed": [{"command": "python -m cifar_lightning fit --ckpt --trainer.max_epochs 3"}]},
+            "max_epochs changed",
+        ),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
@@ -80,11 +93,26 @@ def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path)
     recorded = tmp_path / "results"
     results.record_run(finished(tmp_path, "a-s0"), recorded)
     assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
-    results.record_run(finished(tmp_path, "b-s1", metrics={"epochs": 30, "test": {"accuracy": 0.7912}}), recorded)
+    results.record_run(
+        finished(tmp_path, "b-s1", seed=1, metrics={"epochs": 30, "test": {"accuracy": 0.7912, "images": 10_000}}),
+        recorded,
+    )
     table = results.render_table(results.read_results(recorded))
     assert (
         "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
     )
+
+
+def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Path) -> None:
+    recorded = tmp_path / "results"
+    results.record_run(finished(tmp_path, "a-s0"), recorded)
+    results.record_run(tmp_path / "logs" / "final" / "a-s0", recorded)  # the same run again replaces itself
+    with pytest.raises(ConfigError, match=r"seed 0 of final is recorded already, in .*a-s0"):
+        results.record_run(finished(tmp_path, "b-s0"), recorded)
+    other = {"seed_everything": 1, "data": {"batch_size": 64}, "trainer": {"max_epochs": 30}}
+    with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
+        results.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
+    assert [path.name for path in recorded.glob("*/*.json")] == ["a-s0.json"]
 
 
 def test_the_table_replaces_the_one_between_the_marks_only() -> None:

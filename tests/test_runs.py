@@ -42,16 +42,18 @@ def made_run(logs: Path, name: str, started_at: str, *checkpoints: str, syntheti
 
 def test_best_and_last_are_of_the_newest_run_with_a_checkpoint(tmp_path: Path) -> None:
     # Written in another order than started, so that a file's age decides nothing.
-    newest = made_run(tmp_path, "b", "2026-01-03T00:00:00", "best", "last")
-    made_run(tmp_path, "a", "2026-01-02T00:00:00", "best", "last")
-    made_run(tmp_path, "c", "2026-01-04T00:00:00")
-    made_run(tmp_path, "d", "2026-01-05T00:00:00", "best", "last", synthetic=True)
+    newest = made_run(tmp_path, "b", "2026-01-03T00:00:00-05:00", "best", "last")
+    made_run(tmp_path, "e", "2026-01-03T01:00:00+00:00", "best", "last")  # four hours before, by its own clock later
+    (made_run(tmp_path, "f", "x", "last") / "run.json").write_text("{}")  # somebody else's
+    made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "best", "last")
+    made_run(tmp_path, "c", "2026-01-04T00:00:00+00:00")
+    made_run(tmp_path, "d", "2026-01-05T00:00:00+00:00", "best", "last", synthetic=True)
     for which in ("best", "last"):
         assert runs.find_checkpoint(which, tmp_path) == newest / "checkpoints" / f"{which}.ckpt"
 
 
 def test_no_best_names_what_there_is(tmp_path: Path) -> None:
-    folder = made_run(tmp_path, "a", "2026-01-02T00:00:00", "last")
+    folder = made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last")
     with pytest.raises(CheckpointError, match=r"has no best checkpoint, but it has .*last.ckpt") as caught:
         runs.find_checkpoint("best", tmp_path)
     assert str(folder) in str(caught.value)
@@ -60,7 +62,7 @@ def test_no_best_names_what_there_is(tmp_path: Path) -> None:
 def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no run with a checkpoint in .*; train one with"):
         runs.find_checkpoint("last", tmp_path / "nowhere")
-    made_run(tmp_path, "a", "2026-01-02T00:00:00", "last", synthetic=True)
+    made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last", synthetic=True)
     with pytest.raises(CheckpointError, match="synthetic ones do not count, 1 of them"):
         runs.find_checkpoint("last", tmp_path)
 
@@ -76,7 +78,7 @@ def test_paths_that_are_none(which: str, text: str, tmp_path: Path) -> None:
 
 def test_a_checkpoint_knows_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = made_run(tmp_path, "a", "2026-01-02T00:00:00", "last")
+    folder = made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last")
     assert runs.run_of(folder / "checkpoints" / "last.ckpt") == Path("final/a")
     (tmp_path / "alone.ckpt").write_text("")
     assert runs.run_of(tmp_path / "alone.ckpt") is None

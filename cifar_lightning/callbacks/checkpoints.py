@@ -1,5 +1,6 @@
 """Which checkpoints a run keeps: `last.ckpt` of every epoch and every 5 minutes, `best.ckpt` by validation."""
 
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,25 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, where an epoch takes longer
 
 
-class TimedCheckpoint(ModelCheckpoint):
-    """Saves in the middle of an epoch, but not after its last batch.
+def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a checkpoint written after this batch can be resumed exactly.
 
-    From a checkpoint of that moment Lightning would resume past the validation that is still due; the epoch's own
-    checkpoint follows in a moment anyway.
+    Not after an epoch's last batch, nor any after which validation is due: Lightning would resume past it. Not between
+    two batches whose gradients are added up: gradients are not part of a checkpoint.
     """
+    done = batch_idx + 1
+    is_validated_next = done >= trainer.num_training_batches or done % (trainer.val_check_batch or math.inf) == 0
+    return not is_validated_next and done % trainer.accumulate_grad_batches == 0
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Saves in the middle of an epoch, at the first batch after its time from which a run can go on exactly."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when it is time."""
-        if batch_idx + 1 < trainer.num_training_batches:
+        if is_between_steps(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 

@@ -37,9 +37,10 @@ class LearningCurves(Callback):
         self._learning_rate = math.nan
         self._val: dict[str, float] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After a resume: what was written after the checkpoint is dropped."""
-        if self.rows:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a resume: what was written after the checkpoint, or of an epoch that goes on, is dropped."""
+        if trainer.ckpt_path:
+            self.rows = self.rows[: trainer.current_epoch]
             self._write_csv()
             for logger in trainer.loggers:
                 if isinstance(logger, RunTensorBoard):
@@ -59,18 +60,19 @@ class LearningCurves(Callback):
         """Writes the row. Runs before the checkpoints of the epoch, so that they hold it.
 
         Raises:
-            NonFiniteError: the epoch's training loss is not a number; no checkpoint has been written with it.
+            NonFiniteError: one of the epoch's losses is not a number; the epoch's checkpoints are not written.
         """
         assert isinstance(pl_module, Classifier)
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "learning_rate": self._learning_rate}
         row |= {f"train_{name}": value for name, value in pl_module.epoch_metrics("train").items()}
         row |= {f"val_{name}": value for name, value in self._val.items()}
-        if not math.isfinite(row["train_loss"]):
-            raise NonFiniteError(
-                f"the training loss of epoch {epoch} is {row['train_loss']}; the checkpoints of earlier epochs are "
-                f"unchanged; try a lower --model.optimizer.lr (it was {self._learning_rate:g})"
-            )
+        for split in ("train", "val"):
+            if not math.isfinite(loss := row.get(f"{split}_loss", 0.0)):
+                raise NonFiniteError(
+                    f"the {split} loss of epoch {epoch} is {loss}; nothing was saved at the end of this epoch; "
+                    f"try a lower --model.optimizer.lr (it was {self._learning_rate:g})"
+                )
         self._val = {}
         self.rows.append(row)
         self._write_csv()
@@ -91,12 +93,13 @@ class LearningCurves(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"rows": self.rows, "learning_rate": self._learning_rate}
+        return {"rows": self.rows, "learning_rate": self._learning_rate, "val": self._val}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.rows = list(state_dict["rows"])
         self._learning_rate = state_dict["learning_rate"]
+        self._val = state_dict["val"]
 
     def _write_csv(self) -> None:
         columns = [name for name in COLUMNS if any(name in row for row in self.rows)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cifar_lightning.callbacks.checkpoints import is_between_steps
 from cifar_lightning.errors import UserError
 
 
@@ -52,8 +53,7 @@ class StopSignals(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A signal during training."""
-        # Not after an epoch's last batch: Lightning would resume past the validation that is still due.
-        if self.received is not None and batch_idx + 1 < trainer.num_training_batches:
+        if self.received is not None and is_between_steps(trainer, batch_idx):
             if self.checkpoint is not None:
                 trainer.save_checkpoint(self.checkpoint)
             self._stop_if_asked(trainer)

@@ -28,6 +28,11 @@ class Timing(Callback):
         self._started_at: float | None = None
         self._val_started_at = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a resume: the row of an epoch that goes on is dropped."""
+        if trainer.ckpt_path:
+            self.rows = self.rows[: trainer.current_epoch]
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock starts."""
         self._images, self._train_s, self._val_s = 0, 0.0, 0.0
