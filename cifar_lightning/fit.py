@@ -1,6 +1,7 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
 import shlex
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def fit(arguments: list[str]) -> int:
         status = "interrupted" if _is_stop(error) else "failed"
         runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
         if isinstance(error, MisconfigurationException):  # what Lightning only notices once it runs
+            if not _rows(callbacks):
+                _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         raise
     return 0
@@ -241,9 +244,15 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _withdraw(folder: Path, record: dict[str, Any]) -> None:
-    """Takes a new run's folder back, empty as it is, when the Trainer could not be built."""
+    """Takes a new run's folder back when wrong settings keep it from its first epoch."""
     if "resumed" not in record:
-        folder.rmdir()
+        shutil.rmtree(folder)
+
+
+def _rows(callbacks: dict[type, Callback]) -> list[dict[str, float]]:
+    curves = callbacks[LearningCurves]
+    assert isinstance(curves, LearningCurves)
+    return curves.rows
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -235,7 +235,7 @@ def test_a_class_from_elsewhere_is_not_imported_because_a_file_says_so(fit: Fit,
 
 
 def wait_for_the_next_second() -> None:
-    """TensorBoard reads a run's files in the order of their names, which hold the second: a new process takes longer."""
+    """TensorBoard reads a run's files in the order of their names, which hold the second they were made in."""
     time.sleep(1 - time.time() % 1)
 
 
@@ -550,6 +550,28 @@ def test_a_loss_that_is_no_number_is_exit_5_and_keeps_the_checkpoints(
     assert record_of(folder)["status"] == "failed"
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_a_validation_loss_that_is_no_number_is_exit_5(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.validation_step
+
+    def poisoned(self: Classifier, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        return step(self, (batch[0] * float("nan"), batch[1]), batch_idx)
+
+    monkeypatch.setattr(Classifier, "validation_step", poisoned)
+    exit_code, _, err = run("fit", *TINY_FLAGS)
+    assert exit_code == 5
+    assert "the val loss of epoch 1 is nan" in err
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert record_of(folder)["status"] == "failed"
+
+
+def test_what_lightning_notices_late_is_still_one_line(run: Run) -> None:
+    exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.limit_val_batches=0.0001")
+    assert exit_code == 2
+    assert err.startswith("error: trainer: ")
+    assert err.count("\n") == 1
+    assert not list(Path("lightning_logs").glob("*/*"))
 
 
 def test_fit_then_test_in_a_fresh_process_on_the_real_data(real_root: str, tmp_path: Path) -> None:
