@@ -215,7 +215,8 @@ def _finish(
     runs.write_record(folder, record)
     for logger in trainer.loggers:
         if isinstance(logger, RunTensorBoard):
-            logger.log_hyperparams(_flat(record["config"]), _final_scalars(metrics))
+            # At the last epoch: a run that is extended later adds a point and does not double this one.
+            logger.log_hyperparams(_flat(record["config"]), _final_scalars(metrics), step=len(curves.rows))
             logger.finalize("success")
     print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
 

@@ -26,7 +26,6 @@ __all__ = [
     "Layout",
     "Prepared",
     "Root",
-    "is_present",
     "prepare",
     "resolve_root",
     "verify",
@@ -64,11 +63,6 @@ def resolve_root(root: str | Path | None) -> Root:
     if variable := os.environ.get(ROOT_VARIABLE):
         return Root(_expanded(variable), f"${ROOT_VARIABLE}")
     return Root(DEFAULT_ROOT, "")
-
-
-def is_present(root: Path, layout: Layout = CIFAR10) -> bool:
-    """Whether all files exist. Cheap: what is in them is for `verify`."""
-    return not _missing(root, layout)
 
 
 def verify(root: Path, layout: Layout = CIFAR10) -> None:

@@ -16,7 +16,6 @@ from cifar_lightning.data.archive import (
     ROOT_VARIABLE,
     Prepared,
     Root,
-    is_present,
     prepare,
     resolve_root,
     verify,
@@ -83,14 +82,6 @@ def test_resolve_root(
 def test_an_empty_flag_is_not_the_current_folder() -> None:
     with pytest.raises(ConfigError, match=r"--data\.root is empty"):
         resolve_root("")
-
-
-def test_is_present(tmp_path: Path) -> None:
-    assert not is_present(tmp_path, TINY.layout)
-    TINY.write_folder(tmp_path)
-    assert is_present(tmp_path, TINY.layout)
-    (tmp_path / FOLDER / ONE_OF).unlink()
-    assert not is_present(tmp_path, TINY.layout)
 
 
 @pytest.mark.parametrize(
