@@ -60,7 +60,7 @@ def fit(arguments: list[str]) -> int:
     except BaseException as error:
         status = "interrupted" if _is_stop(error) else "failed"
         runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
-        if isinstance(error, MisconfigurationException):  # what Lightning only notices once it runs
+        if _is_late_complaint(error, has_trained=bool(_rows(callbacks))):
             if not _rows(callbacks):
                 _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
@@ -254,6 +254,13 @@ def _rows(callbacks: dict[type, Callback]) -> list[dict[str, float]]:
     curves = callbacks[LearningCurves]
     assert isinstance(curves, LearningCurves)
     return curves.rows
+
+
+def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:
+    """Whether the settings are to blame: what Lightning and its callbacks only notice once they run."""
+    if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
+        return True
+    return isinstance(error, ValueError) and not has_trained
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -566,12 +566,22 @@ def test_a_validation_loss_that_is_no_number_is_exit_5(run: Run, monkeypatch: py
     assert record_of(folder)["status"] == "failed"
 
 
-def test_what_lightning_notices_late_is_still_one_line(run: Run) -> None:
-    exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.limit_val_batches=0.0001")
+@pytest.mark.parametrize(
+    ("flags", "statuses"),
+    [
+        (["--trainer.limit_val_batches=0.0001"], []),
+        (["--trainer.val_check_interval=100000"], []),
+        # Told at the end of the first epoch only, and an epoch that has trained is kept.
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/acc"], ["failed"]),
+    ],
+    ids=str,
+)
+def test_what_lightning_notices_late_is_still_one_line(run: Run, flags: list[str], statuses: list[str]) -> None:
+    exit_code, _, err = run("fit", *TINY_FLAGS, *flags)
     assert exit_code == 2
     assert err.startswith("error: trainer: ")
     assert err.count("\n") == 1
-    assert not list(Path("lightning_logs").glob("*/*"))
+    assert [record_of(folder)["status"] for folder in Path("lightning_logs").glob("*/*")] == statuses
 
 
 def test_fit_then_test_in_a_fresh_process_on_the_real_data(real_root: str, tmp_path: Path) -> None:
