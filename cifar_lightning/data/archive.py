@@ -66,7 +66,7 @@ def resolve_root(root: str | Path | None) -> Root:
 
 
 def verify(root: Path, layout: Layout = CIFAR10) -> None:
-    """Check every file's MD5 (0.4 s). Raises DataError naming the first bad file and the command that mends it."""
+    """Check every file's MD5. Raises DataError naming the first bad file and the command that mends it."""
     bad = _missing(root, layout)
     if bad:
         problem = f"{root / layout.folder / bad[0]} is missing"
