@@ -4,14 +4,31 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cifar_lightning.metrics import SplitMetrics
+from cifar_lightning.optim.schedules import ProgressLR
 
 Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,)
+
+
+def planned_steps(trainer: Trainer) -> int:
+    """The optimizer steps of the whole training, from the batches that the training data have.
+
+    Raises:
+        ValueError: nothing limits the training.
+    """
+    # Not trainer.estimated_stepping_batches, which drops a restored loader's state (Lightning issue 20550).
+    per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+    limits = [per_epoch * trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs >= 0 else []
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if not limits:
+        raise ValueError("a schedule over the whole training needs its length: give --trainer.max_epochs")
+    return max(min(limits), 1)
 
 
 class Classifier(LightningModule):
@@ -20,8 +37,9 @@ class Classifier(LightningModule):
     Args:
         net: maps images (N, 3, 32, 32) to logits (N, C).
         optimizer: makes the optimizer from the net's parameters.
-        scheduler: makes a learning rate scheduler from the optimizer; None keeps the rate.
-        scheduler_interval: whether the scheduler steps after each epoch or after each batch.
+        scheduler: makes a learning rate scheduler from the optimizer; None keeps the rate. Ours (`TriangularLR`,
+            `CosineLR`) span the whole training, whatever its length.
+        scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch.
         channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
     """
 
@@ -60,6 +78,12 @@ class Classifier(LightningModule):
         """The loss (), logits (B, C) and labels (B,) of a batch."""
         return self._shared_step(batch, "test")
 
+    def on_train_start(self) -> None:
+        """Tells the schedule how long the training is; after a resume too, where that may have changed."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ProgressLR):
+                config.scheduler.total_steps = planned_steps(self.trainer)
+
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""
         self.metrics_of("train").reset()
@@ -90,7 +114,8 @@ class Classifier(LightningModule):
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
-        config = LRSchedulerConfigType(scheduler=scheduler, interval=self.scheduler_interval)
+        interval = "step" if isinstance(scheduler, ProgressLR) else self.scheduler_interval
+        config = LRSchedulerConfigType(scheduler=scheduler, interval=interval)
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": config}

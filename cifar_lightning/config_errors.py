@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from cifar_lightning import nets
 from cifar_lightning.errors import ConfigError
+from cifar_lightning.optim import schedules
 from cifar_lightning.suggest import did_you_mean
 
 
@@ -53,7 +54,7 @@ def _no_such_class(parser: LightningArgumentParser, key: str, name: str) -> str:
     homes: dict[str, list[Any]] = {
         "model.net": [getattr(nets, module) for module in dir(nets) if inspect.ismodule(getattr(nets, module))],
         "model.optimizer": [torch.optim],
-        "model.scheduler": [torch.optim.lr_scheduler],
+        "model.scheduler": [torch.optim.lr_scheduler, schedules],
     }
     known = {found for home in homes.get(key, []) for found, _ in inspect.getmembers(home, inspect.isclass)}
     fix = "" if "." in name else "; a class of your own needs its module, as in my_module.MyClass"

@@ -8,6 +8,7 @@ from typing import Any
 
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.errors import ConfigError
+from cifar_lightning.optim import schedules
 
 # What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
 KEPT_DATA = {
@@ -22,6 +23,8 @@ KEPT = {
     "model.scheduler": "the checkpoint holds the state of another schedule",
     "model.scheduler_interval": "the checkpoint holds the state of another schedule",
 }
+# Settings that a run keeps while one of our schedules counts its steps.
+KEPT_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 # Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
 KEPT_WITHIN_EPOCH = ("data.batch_size", "seed_everything")
 
@@ -52,6 +55,8 @@ def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict
                     f"{name} cannot change in the middle of an epoch ({_get(before, name)} before); go on without it "
                     "until the epoch's end, or start a new run"
                 )
+    if str(_get(now, "model.scheduler.class_path")).startswith(schedules.__name__):
+        check_kept(before, now, dict.fromkeys(KEPT_WITH_SCHEDULE, "the schedule has counted its steps by it"))
     old, new = _get(before, "model.optimizer.init_args"), _get(now, "model.optimizer.init_args")
     changes = {name: value for name, value in new.items() if old.get(name) != value}
     if changes and _get(now, "model.scheduler") is not None:

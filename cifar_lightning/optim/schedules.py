@@ -1,0 +1,106 @@
+"""Learning rate schedules as pure functions of progress: 0 at the first step of the training, 1 at its end."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def triangular(progress: float, start: float, peak: float, end: float) -> float:
+    """Straight up from `start` to 1 at progress `peak`, then straight down to `end` at progress 1."""
+    if progress < peak:
+        return start + (1 - start) * progress / peak
+    return 1 + (end - 1) * (progress - peak) / (1 - peak)
+
+
+def cosine(progress: float, warmup: float, end: float) -> float:
+    """Straight up from 0 to 1 at progress `warmup`, then half a cosine down to `end` (Loshchilov, arXiv 1608.03983)."""
+    if progress < warmup:
+        return progress / warmup
+    return end + (1 - end) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+
+
+class ProgressLR(LambdaLR):
+    """Sets the rate before each step to the optimizer's own times `factor(progress)`.
+
+    `total_steps` is the training's length in optimizer steps. `Classifier` sets it when training starts, from the
+    number of batches that the data really have, so that no config counts steps.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.total_steps: int | None = None
+        super().__init__(optimizer, lambda step: self.factor(self._progress(step)))
+
+    def factor(self, progress: float) -> float:
+        """The share of the optimizer's own rate at `progress`, from 0 to 1."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, object]:
+        """The position without the length: a run that is extended stretches its schedule over the new length."""
+        return {name: value for name, value in super().state_dict().items() if name != "total_steps"}
+
+    def _progress(self, step: int) -> float:
+        if step == 0:  # asked for when the scheduler is made, before anybody knows the length
+            return 0.0
+        if self.total_steps is None:
+            raise RuntimeError(f"{type(self).__name__}.total_steps is not set: it is the training's length in steps")
+        return min(step / self.total_steps, 1.0)
+
+
+class TriangularLR(ProgressLR):
+    """`triangular` by step; with `peak` 0 a straight line from the full rate down to `end` of it.
+
+    Args:
+        optimizer: whose rate is set.
+        start: share of the rate that the first step has.
+        peak: progress, from 0 to below 1, at which the rate is full.
+        end: share of the rate at the end.
+
+    Raises:
+        ValueError: a share is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, start: float = 0.0, peak: float = 0.0, end: float = 0.0) -> None:
+        _check(start=start, end=end)
+        _check_progress(peak=peak)
+        self.start, self.peak, self.end = start, peak, end
+        super().__init__(optimizer)
+
+    def factor(self, progress: float) -> float:
+        """See `triangular`."""
+        return triangular(progress, self.start, self.peak, self.end)
+
+
+class CosineLR(ProgressLR):
+    """`cosine` by step.
+
+    Args:
+        optimizer: whose rate is set.
+        warmup: progress, from 0 to below 1, at which the rate is full.
+        end: share of the rate at the end.
+
+    Raises:
+        ValueError: a share is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: float = 0.0, end: float = 0.0) -> None:
+        _check(end=end)
+        _check_progress(warmup=warmup)
+        self.warmup, self.end = warmup, end
+        super().__init__(optimizer)
+
+    def factor(self, progress: float) -> float:
+        """See `cosine`."""
+        return cosine(progress, self.warmup, self.end)
+
+
+def _check(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is a share of the rate, from 0 to 1, got {value}")
+
+
+def _check_progress(**points: float) -> None:
+    for name, value in points.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is a point of the training, from 0 to below 1, got {value}")
