@@ -46,13 +46,15 @@ def compare(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     differences = [pair["bf16-mixed"] - pair["32-true"] for pair in accuracies]
     mean = sum(differences) / len(differences)
     low, high = stats.t.interval(0.95, len(differences) - 1, loc=mean, scale=stats.sem(differences))
-    inside = -MARGIN < low and high < MARGIN
+    inside = low > -MARGIN and high < MARGIN
     return {
         "n": len(pairs),
         "mean_val_accuracy": {name: sum(pair[name] for pair in accuracies) / len(pairs) for name in PRECISIONS},
         "difference": {"mean": mean, "low": float(low), "high": float(high)},
         "verdict": "within one point" if inside else "not shown",
-        "pairs": [{"seed": pair["32-true"]["seed"], **figures} for pair, figures in zip(pairs, accuracies, strict=True)],
+        "pairs": [
+            {"seed": pair["32-true"]["seed"], **figures} for pair, figures in zip(pairs, accuracies, strict=True)
+        ],
     }
 
 
@@ -75,7 +77,7 @@ def main() -> None:
     keys = ("commit", "dirty", "versions", "hardware", "config")
     for run in (run for pair in pairs for run in pair.values()):
         if run["commit"] != first["commit"] or run["dirty"] is not False:
-            sys.exit(f"{run['command']}: every run must be of one clean commit; remove {arguments.logs} and start again")
+            sys.exit(f"{run['command']}: not of the one clean commit; remove {arguments.logs}, start again")
     result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}, **compare(pairs)}
     write_json(arguments.output, without_folders(result))
     difference = result["difference"]
