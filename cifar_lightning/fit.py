@@ -8,20 +8,15 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning import environment, pictures, runs
-from cifar_lightning.callbacks.checkpoints import checkpoints
+from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
-from cifar_lightning.callbacks.progress import ProgressLines
-from cifar_lightning.callbacks.resume_state import ResumeState
-from cifar_lightning.callbacks.scorer import Scorer
-from cifar_lightning.callbacks.signals import Stopped, StopSignals
+from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.callbacks.timing import Timing
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
 from cifar_lightning.errors import ConfigError
@@ -45,7 +40,7 @@ def fit(arguments: list[str]) -> int:
     changes = _check_resume(experiment)
     folder, record = _open_run(experiment)
     try:
-        trainer, callbacks = _assemble(experiment, folder, record, changes)
+        parts = assemble(experiment, folder, record, changes)
     except BaseException:
         _withdraw(folder, record)
         raise
@@ -54,14 +49,14 @@ def fit(arguments: list[str]) -> int:
     write_text(folder / "config.yaml", experiment.resolved_yaml())
     started = dict(record)
     try:
-        _introduce(experiment, trainer, folder, layers, is_new="resumed" not in record)
-        trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
-        _finish(experiment, trainer, callbacks, folder, record)
+        _introduce(experiment, parts.trainer, folder, layers, is_new="resumed" not in record)
+        parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
+        _finish(experiment, parts, folder, record)
     except BaseException as error:
         status = "interrupted" if _is_stop(error) else "failed"
         runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
-        if _is_late_complaint(error, has_trained=bool(_rows(callbacks))):
-            if not _rows(callbacks):
+        if _is_late_complaint(error, has_trained=bool(parts.curves.rows)):
+            if not parts.curves.rows:
                 _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         raise
@@ -132,30 +127,6 @@ def _limit(config: dict[str, Any], name: str) -> Any:
     return config["trainer"][name]
 
 
-def _assemble(
-    experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]
-) -> tuple[Trainer, dict[type, Callback]]:
-    settings = experiment.config.trainer
-    keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
-    last = folder / runs.CHECKPOINTS / "last.ckpt"
-    timing = Timing(folder)
-    curves = LearningCurves(folder, timing, f"{record['recipe']}, seed {record['seed']}, {record['source']}")
-    identity = {key: record[key] for key in ("recipe", "seed", "source", "synthetic")}
-    callbacks: list[Callback] = [
-        timing,
-        curves,
-        ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml(), identity, changes),
-        StopSignals(last if keeps_checkpoints else None),
-        Scorer(),
-    ]
-    if keeps_checkpoints:
-        callbacks += checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
-    own = settings.logger not in (None, True)
-    logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
-    return experiment.make_trainer(callbacks, logger), {type(callback): callback for callback in callbacks}
-
-
 def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, is_new: bool) -> None:
     """Says what is about to run, on the console and in TensorBoard."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
@@ -185,14 +156,9 @@ def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: L
             writer.flush()
 
 
-def _finish(
-    experiment: Experiment, trainer: Trainer, callbacks: dict[type, Callback], folder: Path, record: dict[str, Any]
-) -> None:
+def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
-    curves, timing, scorer = callbacks[LearningCurves], callbacks[Timing], callbacks[Scorer]
-    assert isinstance(curves, LearningCurves)
-    assert isinstance(timing, Timing)
-    assert isinstance(scorer, Scorer)
+    trainer, timing, curves, scorer = parts
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         evaluation = score(experiment, trainer, scorer, "test")
@@ -248,12 +214,6 @@ def _withdraw(folder: Path, record: dict[str, Any]) -> None:
     """Takes a new run's folder back when wrong settings keep it from its first epoch."""
     if "resumed" not in record:
         shutil.rmtree(folder)
-
-
-def _rows(callbacks: dict[type, Callback]) -> list[dict[str, float]]:
-    curves = callbacks[LearningCurves]
-    assert isinstance(curves, LearningCurves)
-    return curves.rows
 
 
 def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:

@@ -1,7 +1,7 @@
 """CIFAR10DataModule: the official files (or the synthetic stand-in) as splits in memory and loaders over them."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from cifar_lightning.data import archive, synthetic
-from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.data.augment import Augmentation
+from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
 from cifar_lightning.errors import ConfigError, DataError
 
 Split = tuple[Tensor, Tensor]
@@ -38,6 +39,14 @@ def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, 
     return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
 
 
+def fits(size_bytes: int, device: torch.device) -> bool:
+    """Whether a data set may live on `device`: with its padded copy it should leave a GPU half of its free memory."""
+    if device.type != "cuda":
+        return True  # the CPU's memory, which Apple's GPU shares
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return 3 * size_bytes < free_bytes / 2
+
+
 class CIFAR10DataModule(LightningDataModule):
     """CIFAR-10 in memory: training, validation (cut from the training images) and the official test set.
 
@@ -46,10 +55,11 @@ class CIFAR10DataModule(LightningDataModule):
     Args:
         root: folder that holds `cifar-10-batches-py`, the only place looked at. Without it `$CIFAR10_ROOT` is; without
             both, `data/`, where CIFAR-10 is downloaded if it is not there.
-        batch_size: images per training step.
+        batch_size: images per training step, of all devices together.
         val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all.
         split_seed: which images validate. Apart from `seed`, so that runs of several seeds share one validation split.
-        eval_batch_size: images per validation and test step.
+        eval_batch_size: images per validation and test step of a device.
+        augment: what is done to training images; by default nothing.
         synthetic: draw the offline stand-in instead of reading CIFAR-10; its results say nothing about CIFAR-10.
         seed: of the training order; the CLI sets it to `seed_everything`.
 
@@ -67,6 +77,7 @@ class CIFAR10DataModule(LightningDataModule):
         val_size: int = 5000,
         split_seed: int = 0,
         eval_batch_size: int = 500,
+        augment: Augmentation = NO_AUGMENTATION,
         synthetic: bool = False,
         seed: int = 0,
     ) -> None:
@@ -84,6 +95,7 @@ class CIFAR10DataModule(LightningDataModule):
         self.val_size = val_size
         self.split_seed = split_seed
         self.eval_batch_size = eval_batch_size
+        self.augment = augment
         self.synthetic = synthetic
         self.seed = seed
         self.class_names: tuple[str, ...] = ()
@@ -135,16 +147,26 @@ class CIFAR10DataModule(LightningDataModule):
             self._test = self._read(train=False)
 
     def train_dataloader(self) -> TensorLoader:
-        """Batches of the training split, in a new order each epoch."""
-        return self._loader(self._train, self.batch_size, shuffle=True)
+        """Batches of the training split, in a new order each epoch, augmented.
+
+        Raises:
+            ConfigError: `batch_size` cannot be shared out evenly among the devices.
+        """
+        world_size = self.trainer.world_size if self.trainer else 1
+        if self.batch_size % world_size:
+            raise ConfigError(
+                f"data.batch_size {self.batch_size} is that of all devices together and must be a multiple of their "
+                f"number, {world_size}"
+            )
+        return self._loader(self._train, batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
         """Batches of the validation split in their order; an empty list (no validation) where `val_size` is 0."""
-        return self._loader(self._val, self.eval_batch_size, shuffle=False) if self.val_size else []
+        return self._loader(self._val, batch_size=self.eval_batch_size, shuffle=False) if self.val_size else []
 
     def test_dataloader(self) -> TensorLoader:
         """All test images in the official order."""
-        return self._loader(self._test, self.eval_batch_size, shuffle=False)
+        return self._loader(self._test, batch_size=self.eval_batch_size, shuffle=False)
 
     def images_of(self, split: str) -> Split:
         """A loaded split as it is: uint8 images (N, 32, 32, 3) and int64 labels (N,), for pictures."""
@@ -152,12 +174,16 @@ class CIFAR10DataModule(LightningDataModule):
         assert images is not None, f"the {split} split is not loaded"
         return images
 
-    def _loader(self, split: Split | None, batch_size: int, shuffle: bool) -> TensorLoader:
+    def _loader(self, split: Split | None, **settings: Any) -> TensorLoader:
         assert split is not None, "setup() comes first"
+        images, labels = split
+        if self.trainer is None:
+            return TensorLoader(images, labels, seed=self.seed, **settings)
         # The whole set moves once, so that no batch waits for a copy to the device.
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        images, labels = split[0].to(device), split[1].to(device)
-        return TensorLoader(images, labels, batch_size=batch_size, shuffle=shuffle, seed=self.seed)
+        device = self.trainer.strategy.root_device
+        home = device if fits(images.nbytes, device) else images.device
+        settings |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return TensorLoader(images.to(home), labels.to(home), seed=self.seed, device=device, **settings)
 
     def _read(self, train: bool) -> Split:
         if self.synthetic:

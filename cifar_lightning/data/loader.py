@@ -3,30 +3,33 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from cifar_lightning.data import augment
+from cifar_lightning.data.augment import Augmentation, Draws
+from cifar_lightning.data.order import epoch_order, evaluation_share, generator_for, training_share
 
 # Per channel (R, G, B), measured over the 50,000 training images in units of 0 to 1.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # not 0.2023, 0.1994, 0.2010: those average each image's own deviation
 
+NO_AUGMENTATION = Augmentation()
+# Images that are prepared at once: enough to spread the cost of a dozen calls over many small batches, few enough that
+# their floats stay in the processor's cache and in memory that the allocator has at hand.
+CHUNK = 1024
+AUGMENTATION_STREAM = 1  # sets the generators of augmentation apart from those of the order
+
 Batch = tuple[Tensor, Tensor]
 
 
-def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
-    """A permutation of `range(size)` (int64), the same for the same arguments whatever else has drawn numbers."""
-    # SeedSequence mixes the pair: (0, 1) and (1, 0) give unrelated orders, which seed + epoch would not.
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.randperm(size, generator=torch.Generator().manual_seed(mixed))
-
-
 def normalise(images: Tensor) -> Tensor:
-    """Turns uint8 images (N, 32, 32, 3) into normalised float32 (N, 3, 32, 32), laid out channels_last."""
-    mean = torch.tensor(CIFAR10_MEAN, device=images.device)
-    std = torch.tensor(CIFAR10_STD, device=images.device)
-    # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
-    return images.float().div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+    """Turns uint8 images (N, H, W, 3) into normalised float32 of the same shape, by the training set's statistics."""
+    mean, std = (torch.tensor(values, device=images.device) for values in (CIFAR10_MEAN, CIFAR10_STD))
+    # One factor and one summand for each value of an image: a long row is faster than a broadcast over three channels.
+    pixels = images.shape[1] * images.shape[2]
+    factor, summand = (1 / (255 * std)).repeat(pixels), (-mean / std).repeat(pixels)
+    return images.flatten(1).float().mul_(factor).add_(summand).view(images.shape)
 
 
 class TensorLoader:
@@ -37,45 +40,81 @@ class TensorLoader:
     Under Lightning the Trainer names the epoch through `sampler.set_epoch`, and it saves and restores the cursor in
     mid-epoch through `state_dict` and `load_state_dict`. The last, smaller batch is kept.
 
+    Which image comes when is a function of (seed, epoch), what is done to it one of (seed, epoch, image): the number
+    of ranks, the size of batches and the place where a run was cut change neither.
+
     Args:
-        images: uint8 (N, 32, 32, 3).
+        images: uint8 (N, 32, 32, 3), on the device where they are kept.
         labels: int64 (N,).
-        batch_size: images per batch.
-        shuffle: a new order in each epoch; without it the order of `images`.
-        seed: with the epoch's number, all that the order depends on.
+        batch_size: images per step; in training of all ranks together.
+        shuffle: for training: a new order in each epoch, all ranks in equal steps (see `training_share`). Without it
+            the order of `images`, each image on exactly one rank.
+        seed: with the epoch's number, all that order and augmentation depend on.
+        augmentation: what is done to each image.
+        device: where the batches are wanted; by default where the images are.
+        rank: of this process, from 0.
+        world_size: the number of processes.
 
     Raises:
-        ValueError: `batch_size` is below 1.
+        ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, *, batch_size: int, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        device: torch.device | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.images = images
+        if shuffle and batch_size % world_size:
+            raise ValueError(f"batch_size {batch_size} cannot be shared out evenly among {world_size} processes")
         self.labels = labels
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.augmentation = augmentation
+        self.device = device or images.device
+        self.rank, self.world_size = rank, world_size
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+        padding = augmentation.crop_padding
+        self._windows = augment.windows(augment.pad_reflect(images, padding) if padding else images, padding)
+        self._own_batch_size = batch_size // world_size if shuffle else batch_size
+        self._own_images = len(self._share(torch.arange(len(labels))))
         self._epoch = 0
         self._next_batch = 0
 
     def __len__(self) -> int:
         # Constant over a resume: Lightning prefetches, and saves a position one ahead, where there is no length.
-        return -(-len(self.images) // self.batch_size)
+        return -(-self._own_images // self._own_batch_size)
+
+    @property
+    def dropped(self) -> int:
+        """How many images an epoch leaves out because they cannot be shared out evenly; which ones changes."""
+        return len(self.labels) - self._own_images * self.world_size if self.shuffle else 0
 
     def __iter__(self) -> Iterator[Batch]:
         # The cursor is read when the first batch is asked for: on a resume Lightning calls iter() before set_epoch().
         self._roll_over()
-        epoch = self._epoch
-        order = epoch_order(len(self.images), self.seed, epoch) if self.shuffle else torch.arange(len(self.images))
-        order = order.to(self.images.device)
-        for index in range(self._next_batch, len(self)):
-            chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-            batch = normalise(self.images[chosen]), self.labels[chosen]
-            # Counted before it is handed over: checkpoints are written while this generator waits at the yield.
-            self._next_batch = index + 1
-            yield batch
+        epoch, size = self._epoch, self._own_batch_size
+        everything = torch.arange(len(self.labels))
+        share = self._share(epoch_order(len(self.labels), self.seed, epoch) if self.shuffle else everything)
+        draws = self._draw(epoch)
+        per_chunk = max(CHUNK // size, 1)
+        for first in range(self._next_batch, len(self), per_chunk):
+            chosen = share[first * size : (first + per_chunk) * size]
+            images, labels = self._prepare(chosen, draws)
+            for index, batch in enumerate(zip(images.split(size), labels.split(size), strict=True), start=first):
+                # Counted before it is handed over: checkpoints are written while this generator waits at the yield.
+                self._next_batch = index + 1
+                yield batch
         self._roll_over()
 
     def set_epoch(self, epoch: int) -> None:
@@ -91,6 +130,37 @@ class TensorLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts the cursor where `state_dict` found it."""
         self._epoch, self._next_batch = state["epoch"], state["next_batch"]
+
+    def _share(self, order: Tensor) -> Tensor:
+        if self.shuffle:
+            return training_share(order, self.batch_size, self.rank, self.world_size)
+        return evaluation_share(order, self.rank, self.world_size)
+
+    def _draw(self, epoch: int) -> Draws | None:
+        if self.augmentation == NO_AUGMENTATION:
+            return None
+        first, current = (generator_for(self.seed, number, AUGMENTATION_STREAM) for number in (0, epoch))
+        return augment.draw(self.augmentation, len(self.labels), epoch, first, current)
+
+    def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
+        """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
+        at_home = chosen.to(self.labels.device)
+        labels = self.labels[at_home].to(self.device)
+        if draws is None:
+            images = normalise(self._windows[at_home, 0, 0].to(self.device))
+        else:
+            options = self.augmentation
+            own = Draws(*(drawn[chosen] for drawn in draws))
+            down, right = (own.shifts + options.crop_padding).to(self.labels.device).unbind(1)
+            own = Draws(*(drawn.to(self.device) for drawn in own))
+            images = self._windows[at_home, down, right].to(self.device)
+            images = normalise(augment.flip(images, own.flips) if options.flip != "none" else images)
+            if options.brightness or options.contrast:
+                images = augment.jitter(images, own.brightness, own.contrast)
+            if options.cutout:
+                images = augment.cutout(images, own.cutouts, options.cutout)
+        # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
+        return images.permute(0, 3, 1, 2), labels
 
     def _roll_over(self) -> None:
         if self._next_batch >= len(self):
