@@ -1,6 +1,7 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 
+from cifar_lightning import ranks
 from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.optim.schedules import ProgressLR
 
@@ -41,6 +43,7 @@ class Classifier(LightningModule):
             `CosineLR`) span the whole training, whatever its length.
         scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch.
         channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
+        compile: run the net through torch.compile: it takes its time first, and on a CPU needs a C++ compiler.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         channels_last: bool = True,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
@@ -57,10 +61,17 @@ class Classifier(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self._compiles, self._is_compiled = compile, False
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised float images (N, 3, 32, 32) to float32 logits (N, C), whatever the precision inside."""
         return self.net(images).float()
+
+    def configure_model(self) -> None:
+        """Compiles the net once, in place: its parameters keep their names, and checkpoints do not change."""
+        if self._compiles and not self._is_compiled:
+            self.net.compile()
+            self._is_compiled = True
 
     def epoch_metrics(self, split: str) -> dict[str, float]:
         """`loss` and `accuracy` of `split` in its current or last epoch. Waits for the device: once per epoch."""
@@ -89,12 +100,14 @@ class Classifier(LightningModule):
         self.metrics_of("train").reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Validation always starts anew."""
+        """Validation always starts anew, in every process with the same net."""
         self.metrics_of("val").reset()
+        ranks.share_buffers(self.net)
 
     def on_test_epoch_start(self) -> None:
-        """A test always starts anew."""
+        """A test always starts anew, in every process with the same net."""
         self.metrics_of("test").reset()
+        ranks.share_buffers(self.net)
 
     def on_train_epoch_end(self) -> None:
         """Publishes `train/loss` and `train/accuracy` to callbacks that monitor them."""
@@ -107,6 +120,17 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Publishes `test/loss` and `test/accuracy`."""
         self._publish("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The epoch's sums so far are saved over all processes, since one file stands for all."""
+        for name, total in self._sums():
+            checkpoint["state_dict"][name] = ranks.sum_over_ranks(total)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The first process goes on with the sums, the others count from zero."""
+        if self.global_rank > 0:
+            for name, total in self._sums():
+                checkpoint["state_dict"][name] = torch.zeros_like(total)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all parameters of the net, with its scheduler if there is one."""
@@ -126,6 +150,11 @@ class Classifier(LightningModule):
         loss = F.cross_entropy(logits, labels)
         self.metrics_of(split).update(loss, logits, labels)
         return {"loss": loss, "logits": logits, "labels": labels}
+
+    def _sums(self) -> Iterator[tuple[str, Tensor]]:
+        for name, metrics in self.named_children():
+            if isinstance(metrics, SplitMetrics):
+                yield from metrics.state_dict(prefix=f"{name}.").items()
 
     def metrics_of(self, split: str) -> SplitMetrics:
         """The sums of 'train', 'val' or 'test'."""

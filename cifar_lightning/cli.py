@@ -3,14 +3,16 @@
 torch and Lightning are imported by a verb when it runs, never here, so that `--help` answers at once.
 """
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from cifar_lightning import __version__
+from cifar_lightning import __version__, follower
 from cifar_lightning.errors import ConfigError, UserError
 from cifar_lightning.suggest import did_you_mean
 
@@ -58,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
     if debug:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if follower.is_follower():
+        return _follow(arguments)
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -76,6 +80,18 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:  # the last line of defence: one line here, the traceback with --debug
         text = " ".join(str(error).split()) or "no message"
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
+
+
+def _follow(arguments: list[str]) -> int:
+    """The same work in silence. What the user should know, the first process says, which meets the same error.
+
+    Exit code 0 even then: where one of the others fails, Lightning kills the first before it has said anything.
+    """
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            return _dispatch(arguments)
+        except (UserError, KeyboardInterrupt):
+            return 0
 
 
 def _dispatch(arguments: list[str]) -> int:

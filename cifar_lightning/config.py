@@ -17,7 +17,8 @@ from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
-from cifar_lightning import checkpoint, environment, runs
+from cifar_lightning import checkpoint, environment, follower, runs
+from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config_errors import explain
@@ -130,10 +131,10 @@ class Experiment(LightningCLI):
         trainer = self.config.trainer
         if str(trainer.devices) == "auto":
             trainer.devices = 1  # where Lightning would take every GPU
-        if str(trainer.devices) != "1" or trainer.num_nodes != 1:
-            raise ConfigError("trainer.devices and trainer.num_nodes must be 1: several devices are not supported yet")
-        if trainer.strategy != "auto":
-            raise ConfigError("trainer.strategy must be auto: with one device there is nothing to distribute")
+        if trainer.num_nodes != 1:
+            raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
+        if trainer.strategy not in ("auto", "ddp"):
+            raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
         if trainer.limit_test_batches is not None:
             raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
         if self.verb != "fit":  # settings of the training that would cut the score short
@@ -154,14 +155,21 @@ class Experiment(LightningCLI):
             ConfigError: Lightning refuses the settings, such as a GPU that is not there.
         """
         self.trainer_defaults["callbacks"] = callbacks
+        # Our own bar is a plain callback; Lightning's stays off.
+        settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False}
+        if self.config.trainer.profiler is None:
+            settings["profiler"] = NoProfiler()
         try:
-            # Our own bar is a plain callback; Lightning's stays off.
-            return self.instantiate_trainer(logger=logger, enable_progress_bar=False)
+            trainer: Trainer = self.instantiate_trainer(**settings)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             reason = " ".join(str(error).split())
             if "accelerator" in reason or "backend" in reason:
                 reason += "; without --trainer.accelerator what is there is used"
             raise ConfigError(f"trainer: {reason}") from error
+        if trainer.world_size > 1 and not follower.is_follower():
+            self._check_devices(trainer)
+            follower.announce(trainer.world_size)
+        return trainer
 
     @property
     def seed(self) -> int:
@@ -191,6 +199,20 @@ class Experiment(LightningCLI):
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
         return yaml.safe_load(self.resolved_yaml())
+
+    def _check_devices(self, trainer: Trainer) -> None:
+        """Before the Trainer starts other processes, which would all complain."""
+        if trainer.strategy.cluster_environment.creates_processes_externally:  # type: ignore[attr-defined]
+            raise ConfigError(
+                "start one process with --trainer.devices and nothing around it (no torchrun, no srun): "
+                "the Trainer starts the others"
+            )
+        batch_size = self.datamodule.batch_size
+        if self.verb == "fit" and batch_size % trainer.world_size:
+            raise ConfigError(
+                f"data.batch_size {batch_size} is that of all devices together and must be a multiple of their number, "
+                f"{trainer.world_size}"
+            )
 
     def _read_checkpoint(self) -> None:
         scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -265,5 +287,6 @@ def _quieten() -> None:
         ".*dirpath has changed.*",  # a new run that starts from another run's checkpoint
         ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
         ".*Total length of `.*` across ranks is zero.*",
+        ".*sync_dist=True.*",  # our figures are sums over all processes already
     ):
         warnings.filterwarnings("ignore", message)

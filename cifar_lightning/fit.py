@@ -21,6 +21,7 @@ from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_text
+from cifar_lightning.follower import is_follower, scratch_folder
 from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
 from cifar_lightning.resume import optimizer_changes
 from cifar_lightning.score import save_pictures, score, summary_line
@@ -49,12 +50,18 @@ def fit(arguments: list[str]) -> int:
     write_text(folder / "config.yaml", experiment.resolved_yaml())
     started = dict(record)
     try:
-        _introduce(experiment, parts.trainer, folder, layers, is_new="resumed" not in record)
+        if not is_follower():
+            _introduce(experiment, parts.trainer, folder, layers, is_new="resumed" not in record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
         status = "interrupted" if _is_stop(error) else "failed"
         runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            if not parts.curves.rows:
+                _withdraw(folder, record)
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model.compile: torch.compile failed here, go on without it: {reason}") from error
         if _is_late_complaint(error, has_trained=bool(parts.curves.rows)):
             if not parts.curves.rows:
                 _withdraw(folder, record)
@@ -92,7 +99,7 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         "versions": environment.versions(),
         "hardware": environment.hardware(),
     }
-    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt":
+    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
         folder = runs.run_of(experiment.checkpoint)
         if folder is not None:
             record = runs.read_record(folder)
@@ -109,7 +116,10 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
             return folder, record | now | {"status": "running", "seed": experiment.seed}
     synthetic = experiment.datamodule.synthetic
     recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
-    folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
+    if is_follower():
+        folder = scratch_folder()
+    else:
+        folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
     return folder, {
         "recipe": recipe,
         "seed": experiment.seed,
@@ -135,7 +145,8 @@ def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: L
         sizes = f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {sizes}", sep="\n")
-    console.print(f"device  {trainer.strategy.root_device}{threads}, precision {trainer.precision}")
+    count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -164,7 +175,8 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[
         evaluation = score(experiment, trainer, scorer, "test")
         metrics["test"] = evaluation.to_dict()
         print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
-        save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+        if trainer.is_global_zero:
+            save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
     record |= {

@@ -37,9 +37,9 @@ class SplitMetrics(Metric):
         """Adds a batch: its mean loss (), logits (B, C) and labels (B,). No value is read back from the device."""
         if self.loss_sum.dtype != torch.float32:  # a precision such as bf16-true has cast it, and would round it
             self.loss_sum = self.loss_sum.float()
-        self.loss_sum += loss.detach() * len(labels)
-        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
-        self.count += len(labels)
+        self.loss_sum.add_(loss.detach(), alpha=len(labels))
+        self.correct.add_((logits.detach().argmax(dim=1) == labels).sum())
+        self.count.add_(len(labels))
 
     def compute(self) -> dict[str, float]:
         """`loss` (mean cross entropy) and `accuracy` (from 0 to 1) over all processes. Waits for the device."""

@@ -15,6 +15,7 @@ from cifar_lightning.config import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_json
+from cifar_lightning.follower import is_follower, scratch_folder
 from cifar_lightning.metrics import Evaluation
 from cifar_lightning.resume import KEPT_DATA, check_kept
 
@@ -78,7 +79,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     experiment.datamodule.setup(verb)
     scorer = Scorer()
     evaluation = score(experiment, experiment.make_trainer([scorer], logger=False), scorer, verb)
-    folder = runs.run_of(path) or path.parent
+    folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
     result = {
         "checkpoint": path.name,
         "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),

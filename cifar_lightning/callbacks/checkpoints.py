@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from cifar_lightning import ranks
+
 SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, where an epoch takes longer
 
 
@@ -22,14 +24,32 @@ def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
     return not is_validated_next and done % trainer.accumulate_grad_batches == 0
 
 
-class TimedCheckpoint(ModelCheckpoint):
+class NamedCheckpoint(ModelCheckpoint):
+    """A checkpoint callback known by its file's name.
+
+    Lightning asks for the key in every hook of every step, and puts its own together anew each time.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """The name of the file that it writes."""
+        assert self.filename is not None
+        return self.filename
+
+
+class TimedCheckpoint(NamedCheckpoint):
     """Saves in the middle of an epoch, at the first batch after its time from which a run can go on exactly."""
+
+    @property
+    def state_key(self) -> str:
+        """Apart from that of each epoch, which writes the same file."""
+        return f"timed {self.filename}"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when it is time."""
-        if is_between_steps(trainer, batch_idx):
+        if ranks.is_time_to_compare(trainer, batch_idx) and is_between_steps(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
@@ -40,7 +60,7 @@ def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
     if has_validation:
         # Before `last`, whose file holds the best score so far: without it a resumed run would replace the best epoch.
         callbacks.append(
-            ModelCheckpoint(
+            NamedCheckpoint(
                 dirpath=folder,
                 filename="best",
                 enable_version_counter=False,
@@ -50,6 +70,6 @@ def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
                 save_on_train_epoch_end=True,
             )
         )
-    callbacks.append(ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True))
+    callbacks.append(NamedCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True))
     callbacks.append(TimedCheckpoint(**last, train_time_interval=SAVE_EVERY))
     return callbacks

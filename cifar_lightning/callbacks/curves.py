@@ -80,11 +80,13 @@ class LearningCurves(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws curves.png."""
-        self.draw()
+        if trainer.is_global_zero:
+            self.draw()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draws what there is when a run stops early."""
-        self.draw()
+        if trainer.is_global_zero:
+            self.draw()
 
     def draw(self) -> None:
         """Writes curves.png from the rows, if there are any."""

@@ -56,7 +56,7 @@ class ProgressLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts, and twice a second draws."""
-        self._images += len(batch[1])
+        self._images += len(batch[1]) * trainer.world_size
         self._steps += 1
         if self._bar is None or time.perf_counter() - self._refreshed_at < REFRESH_S:
             return

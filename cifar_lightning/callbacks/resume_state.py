@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cifar_lightning import ranks
+from cifar_lightning.data.order import generator_for
+
 KEY = "cifar_lightning"  # our section of the checkpoint
 
 
@@ -31,11 +34,13 @@ class ResumeState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds our section."""
-        checkpoint[KEY] = {"config": self.config, "identity": self.identity, "random": _random_states()}
+        random_states = ranks.gathered(_random_states())
+        checkpoint[KEY] = {"config": self.config, "identity": self.identity, "random": random_states}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the random states until everything is built, which draws numbers too."""
-        self._random = checkpoint[KEY]["random"]
+        states = checkpoint[KEY]["random"]
+        self._random = states[trainer.global_rank] if trainer.global_rank < len(states) else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the random states back, and the flags in force."""
@@ -44,6 +49,9 @@ class ResumeState(Callback):
         if self._random is not None:
             _restore_random_states(self._random)
             self._random = None
+        elif trainer.global_rank > 0:  # every process began with the run's seed: the same dropout on each would be less
+            seed = generator_for(self.identity["seed"], trainer.current_epoch, trainer.global_rank).initial_seed()
+            torch.manual_seed(seed)
 
 
 def _random_states() -> dict[str, Any]:

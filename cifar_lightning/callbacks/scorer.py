@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from cifar_lightning import ranks
 from cifar_lightning.metrics import Evaluation, evaluate
 
 
@@ -44,9 +45,10 @@ class Scorer(Callback):
             self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Scores the split as a whole."""
-        self.logits = torch.cat([logits for logits, _ in self._batches])
-        self.labels = torch.cat([labels for _, labels in self._batches])
+        """Scores the split as a whole, the parts of all processes together."""
+        batches = [batch for part in ranks.gathered(self._batches) for batch in part]
+        self.logits = torch.cat([logits for logits, _ in batches])
+        self.labels = torch.cat([labels for _, labels in batches])
         self._batches = []
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.evaluation = evaluate(self.logits, self.labels, data.class_names)

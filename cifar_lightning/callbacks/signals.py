@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cifar_lightning import follower, ranks
 from cifar_lightning.callbacks.checkpoints import is_between_steps
 from cifar_lightning.errors import UserError
 
@@ -53,7 +54,9 @@ class StopSignals(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A signal during training."""
-        if self.received is not None and is_between_steps(trainer, batch_idx):
+        if not ranks.is_time_to_compare(trainer, batch_idx) or not is_between_steps(trainer, batch_idx):
+            return
+        if ranks.any_of(trainer, self.received is not None):
             if self.checkpoint is not None:
                 trainer.save_checkpoint(self.checkpoint)
             self._stop_if_asked(trainer)
@@ -66,15 +69,17 @@ class StopSignals(Callback):
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
-        print(f"{signal.Signals(signum).name}: stopping after this batch (once more: at once)", file=sys.stderr)
+        if not follower.is_follower():
+            print(f"{signal.Signals(signum).name}: stopping after this batch (once more: at once)", file=sys.stderr)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if self.received is None:
+        if not ranks.any_of(trainer, self.received is not None):
             return
+        received = self.received or signal.SIGTERM  # another process was told to stop, which is as good
         if self.checkpoint is None:
-            raise Stopped("stopped; this run keeps no checkpoints", self.received)
+            raise Stopped("stopped; this run keeps no checkpoints", received)
         raise Stopped(
             f"stopped in epoch {trainer.current_epoch + 1}; go on with: "
             f"python -m cifar_lightning fit --ckpt {self.checkpoint}",
-            self.received,
+            received,
         )

@@ -150,14 +150,8 @@ class CIFAR10DataModule(LightningDataModule):
         """Batches of the training split, in a new order each epoch, augmented.
 
         Raises:
-            ConfigError: `batch_size` cannot be shared out evenly among the devices.
+            ValueError: `batch_size` cannot be shared out evenly among the devices.
         """
-        world_size = self.trainer.world_size if self.trainer else 1
-        if self.batch_size % world_size:
-            raise ConfigError(
-                f"data.batch_size {self.batch_size} is that of all devices together and must be a multiple of their "
-                f"number, {world_size}"
-            )
         return self._loader(self._train, batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
