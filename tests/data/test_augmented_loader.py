@@ -13,6 +13,16 @@ from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader
 from cifar_lightning.data.order import generator_for
 
 SIZE = 50
+# All together and each by itself.
+AUGMENTATIONS = [
+    ALL_AUGMENTATIONS,
+    Augmentation(flip="random"),
+    Augmentation(flip="alternating"),
+    Augmentation(crop_padding=4),
+    Augmentation(cutout=8),
+    Augmentation(brightness=0.5),
+    Augmentation(contrast=0.5),
+]
 
 
 def assert_same_pixels(one: dict[int, Tensor], other: dict[int, Tensor]) -> None:
@@ -28,21 +38,21 @@ def at_epoch(loader: TensorLoader, epoch: int) -> TensorLoader:
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
-def test_every_image_is_what_numpy_makes_of_its_draw(epoch: int) -> None:
-    options = ALL_AUGMENTATIONS
+@pytest.mark.parametrize("options", AUGMENTATIONS, ids=str)
+def test_every_image_is_what_numpy_makes_of_its_draw(options: Augmentation, epoch: int) -> None:
     draws = augment.draw(options, SIZE, epoch, generator_for(4, 0, 1), generator_for(4, epoch, 1))
-    shown = pixels_by_image(at_epoch(augmented(SIZE, 8, seed=4), epoch))
+    shown = pixels_by_image(at_epoch(augmented(SIZE, 8, seed=4, augmentation=options), epoch))
     assert sorted(shown) == list(range(SIZE))
+    padding, side = options.crop_padding, options.cutout
     for label, got in shown.items():
-        padded = np.pad(noise(SIZE)[label].numpy(), ((3, 3), (3, 3), (0, 0)), mode="reflect")
-        # The window moves down and right over the padded image.
-        down, right = draws.shifts[label].tolist()
-        image = padded[3 + down : 35 + down, 3 + right : 35 + right]
+        padded = np.pad(noise(SIZE)[label].numpy(), ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+        top, left = (padding + draws.shifts[label]).tolist()
+        image = padded[top : top + 32, left : left + 32]
         image = image[:, ::-1] if draws.flips[label] else image
         pixels = (image / 255 - np.array(CIFAR10_MEAN)) / np.array(CIFAR10_STD)
         pixels = (pixels + draws.brightness[label].item()) * draws.contrast[label].item()
-        row, column = (draws.cutouts[label] - 3).tolist()  # the middle of 7
-        pixels[max(row, 0) : row + 7, max(column, 0) : column + 7] = 0
+        row, column = (draws.cutouts[label] - side // 2).tolist()
+        pixels[max(row, 0) : max(row + side, 0), max(column, 0) : max(column + side, 0)] = 0
         np.testing.assert_allclose(got.permute(1, 2, 0).numpy(), pixels, atol=1e-5)
 
 
@@ -104,18 +114,7 @@ def test_a_state_that_is_asked_for_within_a_chunk_disturbs_nothing() -> None:
         assert torch.equal(images, expected_images)
 
 
-@pytest.mark.parametrize(
-    "augmentation",
-    [
-        ALL_AUGMENTATIONS,
-        Augmentation(flip="random"),
-        Augmentation(crop_padding=4),
-        Augmentation(cutout=8),
-        Augmentation(brightness=0.5),
-        Augmentation(contrast=0.5),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=str)
 def test_data_and_other_batches_stay_as_they_are(augmentation: Augmentation) -> None:
     images, labels = noise(SIZE).clone(), torch.arange(SIZE)
     settings = {"batch_size": 8, "shuffle": True, "augmentation": augmentation}

@@ -113,13 +113,21 @@ def test_values_that_do_not_fit_the_data(tiny_cifar10: TinyDataset, settings: di
         loaded(**settings)
 
 
-def test_only_training_images_are_augmented(tiny_cifar10: TinyDataset) -> None:
+def trained_by(device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1) -> Any:
+    """What the data module asks of its Trainer."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    return SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize("trainer", [None, trained_by()])
+def test_only_training_images_are_augmented(tiny_cifar10: TinyDataset, trainer: Any) -> None:
     options = Augmentation(flip="random", crop_padding=4, cutout=8, brightness=0.5, contrast=0.5)
     plain, data = loaded(), loaded(augment=options)
     assert data.train_dataloader().augmentation == options
     assert plain.train_dataloader().augmentation == Augmentation()
     for each in (plain, data):
         each.setup("test")
+        each.trainer = trainer
     for one, other in (
         (plain.val_dataloader(), data.val_dataloader()),
         (plain.test_dataloader(), data.test_dataloader()),
@@ -150,12 +158,6 @@ def test_a_gpu_keeps_half_of_its_free_memory(
 def test_where_memory_is_shared_every_data_set_fits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cuda, "mem_get_info")
     assert fits(10**15, torch.device(name))
-
-
-def trained_by(device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1) -> Any:
-    """What the data module asks of its Trainer."""
-    strategy = SimpleNamespace(root_device=torch.device(device))
-    return SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size)
 
 
 @pytest.mark.parametrize(("does_fit", "home"), [(True, "meta"), (False, "cpu")])

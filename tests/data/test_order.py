@@ -53,6 +53,12 @@ def test_generators_with_other_keys_give_other_streams(one: tuple[int, ...], oth
     assert not set(stream(*one)) & set(stream(*other))
 
 
+def test_the_order_is_drawn_apart_from_the_augmentation() -> None:
+    for epoch in (0, 1):
+        same_key = torch.randperm(100, generator=generator_for(5, epoch, AUGMENTATION_STREAM))
+        assert not torch.equal(epoch_order(100, 5, epoch), same_key)
+
+
 def test_no_two_of_many_keys_share_a_stream() -> None:
     keys = [(seed, epoch) for seed in range(30) for epoch in range(30)]
     keys += [(*key, AUGMENTATION_STREAM) for key in keys]  # type: ignore[misc]
