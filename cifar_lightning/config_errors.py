@@ -65,6 +65,11 @@ def _missing_argument(parser: LightningArgumentParser, key: str, class_path: str
     return f"{key}: {class_path.rpartition('.')[2]} needs {missing}; give --{key}.{missing.split(',')[0]}"
 
 
+def _not_a_group(parser: LightningArgumentParser, key: str, value: str) -> str:
+    first = min(name for name in _known(parser) if name.startswith(f"{key}."))
+    return f"{key}: expected settings such as --{first}, got {value!r}"
+
+
 def _wrong_type(parser: LightningArgumentParser, key: str, expected: str, value: str) -> str:
     # Both spellings of one choice, '16' and 16, are one name here.
     choices = list(dict.fromkeys(re.findall(r"[\w.-]+", " ".join(re.findall(r"Literal\[(.*?)\]", expected)))))
@@ -98,6 +103,7 @@ _REWRITES = (
         r"Parser key \"([\w.]+)\": .*Option '([^']+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
         lambda parser, key, option, class_path: _not_in_class(parser, key, class_path, option),
     ),
+    (r"Parser key \"([\w.]+)\": Unable to load config ['\"](.*?)['\"] - Parser key \"\1\": Unable", _not_a_group),
     (r"Parser key \"([\w.]+)\":.* Parser key \"(\w+)\":(.*)", _wrong_type_inside),
     (
         r"Parser key \"(\w+)\": Not of type Seed",

@@ -9,6 +9,7 @@ import yaml
 from tiny import TINY_FLAGS
 
 from cifar_lightning.config import Experiment
+from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.nets.report_cnn import ReportCNN
 
@@ -52,6 +53,18 @@ def test_flags_reach_net_optimizer_scheduler_and_data() -> None:
     assert optimization["lr_scheduler"]["interval"] == "epoch"
     assert made.datamodule.batch_size == 64
     assert made.datamodule.seed == made.seed == 7
+
+
+def test_augmentation_by_flags_and_by_file_reaches_the_data(tmp_path: Path) -> None:
+    expected = Augmentation(flip="alternating", crop_padding=2)
+    made = experiment("--data.augment.flip", "alternating", "--data.augment.crop_padding", "2")
+    assert made.datamodule.augment == expected
+    (tmp_path / "one.yaml").write_text("data: {augment: {flip: random, crop_padding: 2}}\n")
+    made = experiment("--config", f"{tmp_path}/one.yaml", "--data.augment.flip=alternating")
+    assert made.datamodule.augment == expected
+    (tmp_path / "config.yaml").write_text(made.resolved_yaml())
+    assert experiment("--config", f"{tmp_path}/config.yaml").datamodule.augment == expected
+    assert experiment().datamodule.augment == Augmentation()
 
 
 def test_another_net_by_its_bare_name() -> None:
@@ -125,6 +138,15 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["stray"], "unexpected argument 'stray'"),
         (["--data.batch_size", "0"], "data.batch_size must be at least 1, got 0"),
         (["--data.val_size", "-1"], "data.val_size must be at least 0, got -1"),
+        (["--data.augment.flop", "x"], "unknown flag --data.augment.flop, did you mean '--data.augment.flip'?"),
+        (["--flip", "random"], "unknown flag --flip, did you mean '--data.augment.flip'?"),
+        (["--data.augment.flip", "sometimes"], "data.augment.flip: expected none or random or alternating, got 'sometimes'"),
+        (["--data.augment.crop_padding", "x"], "data.augment.crop_padding: expected int, got 'x'"),
+        (["--data.augment.crop_padding", "99"], "data.augment.crop_padding must be from 0 to 31, got 99"),
+        (["--data.augment", "random"], "data.augment: expected settings such as --data.augment.brightness, got 'random'"),
+        (["--data", "random"], "data: expected settings such as --data.augment.brightness, got 'random'"),
+        (["--config", "augment.yaml"], "data.augment: expected settings such as --data.augment.brightness, got 'random'"),
+        (["--config", "flop.yaml"], "unknown setting data.augment.flop, did you mean 'data.augment.flip'?"),
         (["--model.net.dropout", "1.5"], "dropout must be at least 0 and below 1, got 1.5"),
         (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
         (["--model.scheduler_interval", "batch"], "model.scheduler_interval: expected epoch or step, got 'batch'"),
@@ -153,6 +175,8 @@ def test_wrong_input_is_one_line(
     Path("list.yaml").write_text("- data\n")
     Path("key.yaml").write_text("trainer: {max_epoch: 3}\n")
     Path("group.yaml").write_text("trainr: {max_epochs: 3}\n")
+    Path("augment.yaml").write_text("data: {augment: random}\n")
+    Path("flop.yaml").write_text("data: {augment: {flop: 3}}\n")
     Path("ckpt.yaml").write_text("ckpt: last\n")
     with pytest.raises(ConfigError) as caught:
         experiment(*arguments)

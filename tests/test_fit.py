@@ -252,26 +252,32 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
 
 
 RESUME_FLAGS = ["--trainer.max_epochs=3", "--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
+TRIANGULAR = [
+    "--trainer.max_epochs=3", "--model.scheduler=TriangularLR", "--model.scheduler.start=0.2",
+    "--model.scheduler.peak=0.4", "--model.scheduler.end=0.1",
+]  # fmt: skip
+AUGMENTED = ["--data.augment.flip=alternating", "--data.augment.crop_padding=2", "--data.augment.cutout=6"]
 
 
 # 5 steps an epoch: the first, a middle, an epoch's last, the next one's first; and in validation.
 @pytest.mark.parametrize(
-    ("hook", "step", "signum"),
+    ("hook", "step", "signum", "flags"),
     [
-        ("on_train_batch_start", 0, signal.SIGINT),
-        ("on_train_batch_start", 2, signal.SIGTERM),
-        ("on_train_batch_start", 4, signal.SIGINT),
-        ("on_train_batch_start", 5, signal.SIGINT),
-        ("on_validation_batch_start", 5, signal.SIGTERM),
+        ("on_train_batch_start", 0, signal.SIGINT, RESUME_FLAGS),
+        ("on_train_batch_start", 2, signal.SIGTERM, RESUME_FLAGS),
+        ("on_train_batch_start", 4, signal.SIGINT, RESUME_FLAGS),
+        ("on_train_batch_start", 5, signal.SIGINT, RESUME_FLAGS),
+        ("on_validation_batch_start", 5, signal.SIGTERM, RESUME_FLAGS),
+        ("on_train_batch_start", 7, signal.SIGINT, [*TRIANGULAR, *AUGMENTED]),
     ],
 )
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
-    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int, flags: list[str]
 ) -> None:
-    whole, _ = fit(*RESUME_FLAGS)
+    whole, _ = fit(*flags)
     with monkeypatch.context() as context:
         signal_at(context, hook, step, signum)
-        exit_code, _, err = run("fit", *TINY_FLAGS, *RESUME_FLAGS, "--trainer.default_root_dir=stopped")
+        exit_code, _, err = run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")
     assert exit_code == 128 + signum
     (folder,) = Path("stopped").glob("*/*")
     assert f"go on with: python -m cifar_lightning fit --ckpt {folder}/checkpoints/last.ckpt" in err
@@ -430,6 +436,46 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_so_without(fit: Fit, r
 
 def rates(folder: Path) -> list[float]:
     return [float(row["learning_rate"]) for row in table(folder / "metrics.csv")]
+
+
+def test_a_schedule_over_the_whole_training_ends_where_it_should(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def note(self: Classifier, *arguments: Any) -> None:
+        seen.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", note)
+    folder, _ = fit(*TRIANGULAR)
+    up, down = [0.2 + 0.8 * step / 6 for step in range(6)], [1 - 0.9 * step / 9 for step in range(10)]
+    assert seen == pytest.approx([0.001 * factor for factor in [*up, *down][:15]])
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (optimizer,), (scheduler,) = last["optimizer_states"], last["lr_schedulers"]
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.001 * 0.1)
+    assert scheduler["last_epoch"] == last["global_step"] == 15
+    # Fewer steps an epoch would end the schedule elsewhere, also from one epoch to the next.
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.max_epochs=4", "--data.batch_size=20")
+    assert exit_code == 2
+    assert "data.batch_size cannot change from what the checkpoint has: the schedule has counted its steps by it" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--trainer.num_sanity_val_steps=1"], ["--trainer.val_check_interval=2", "--trainer.limit_val_batches=2"]],
+    ids=str,
+)
+def test_every_validation_begins_at_its_first_image(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    batches: dict[int, set[bytes]] = {}
+
+    def note(self: Classifier, batch: Any, batch_idx: int, *arguments: Any) -> None:
+        batches.setdefault(batch_idx, set()).add(batch[0].numpy().tobytes())
+
+    monkeypatch.setattr(Classifier, "on_validation_batch_start", note)
+    fit("--data.eval_batch_size=5", "--final_test=false", *flags)
+    assert [len(found) for found in batches.values()] == [1] * (2 if "limit" in flags[-1] else 4)
 
 
 def test_a_changed_rate_wins_over_the_restored_optimizer(fit: Fit, run: Run) -> None:

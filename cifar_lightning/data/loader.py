@@ -38,7 +38,8 @@ class TensorLoader:
     The loader is a cursor over an endless sequence of epochs. Iterating goes on from the cursor to the end of its
     epoch, so a restored loader resumes in mid-epoch; at the end the cursor stands at the next epoch's first batch.
     Under Lightning the Trainer names the epoch through `sampler.set_epoch`, and it saves and restores the cursor in
-    mid-epoch through `state_dict` and `load_state_dict`. The last, smaller batch is kept.
+    mid-epoch through `state_dict` and `load_state_dict`. The last, smaller batch is kept. Without `shuffle` every
+    iteration begins at the first batch, so that a split is always scored from its beginning.
 
     Which image comes when is a function of (seed, epoch), what is done to it one of (seed, epoch, image): the number
     of ranks, the size of batches and the place where a run was cut change neither.
@@ -103,6 +104,8 @@ class TensorLoader:
     def __iter__(self) -> Iterator[Batch]:
         # The cursor is read when the first batch is asked for: on a resume Lightning calls iter() before set_epoch().
         self._roll_over()
+        if not self.shuffle:  # Lightning leaves validations unfinished, at its sanity check and by limit_val_batches
+            self._next_batch = 0
         epoch, size = self._epoch, self._own_batch_size
         everything = torch.arange(len(self.labels))
         share = self._share(epoch_order(len(self.labels), self.seed, epoch) if self.shuffle else everything)

@@ -1,13 +1,19 @@
 """Splits, loaders and complaints of CIFAR10DataModule on tiny files in the official format."""
 
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from data.official_format import CLASSES, FOLDER, TinyDataset
 
-from cifar_lightning.data.datamodule import CIFAR10DataModule, stratified_split
+from cifar_lightning.data import datamodule
+from cifar_lightning.data.augment import Augmentation
+from cifar_lightning.data.datamodule import CIFAR10DataModule, fits, stratified_split
+from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.errors import ConfigError, DataError
 
 
@@ -105,6 +111,94 @@ def test_values_out_of_range(settings: dict[str, int], text: str) -> None:
 def test_values_that_do_not_fit_the_data(tiny_cifar10: TinyDataset, settings: dict[str, int], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         loaded(**settings)
+
+
+def trained_by(device: torch.device | str = "cpu", rank: int = 0, world_size: int = 1) -> Any:
+    """What the data module asks of its Trainer."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    return SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize("trainer", [None, trained_by()])
+def test_only_training_images_are_augmented(tiny_cifar10: TinyDataset, trainer: Any) -> None:
+    options = Augmentation(flip="random", crop_padding=4, cutout=8, brightness=0.5, contrast=0.5)
+    plain, data = loaded(), loaded(augment=options)
+    assert data.train_dataloader().augmentation == options
+    assert plain.train_dataloader().augmentation == Augmentation()
+    for each in (plain, data):
+        each.setup("test")
+        each.trainer = trainer
+    for one, other in (
+        (plain.val_dataloader(), data.val_dataloader()),
+        (plain.test_dataloader(), data.test_dataloader()),
+    ):
+        for (images, labels), (same_images, same_labels) in zip(one, other, strict=True):
+            assert torch.equal(images, same_images)
+            assert torch.equal(labels, same_labels)
+    for (images, labels), (other_images, same_labels) in zip(
+        plain.train_dataloader(), data.train_dataloader(), strict=True
+    ):
+        assert torch.equal(labels, same_labels)
+        assert all(not torch.equal(image, other) for image, other in zip(images, other_images, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "free_bytes", "expected"), [(100, 601, True), (100, 600, False), (100, 599, False), (0, 1, True)]
+)
+def test_a_gpu_keeps_half_of_its_free_memory(
+    size_bytes: int, free_bytes: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (free_bytes, 10**12))
+    assert fits(size_bytes, torch.device("cuda", 1)) is expected
+    assert asked == [torch.device("cuda", 1)]
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+def test_where_memory_is_shared_every_data_set_fits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
+    assert fits(10**15, torch.device(name))
+
+
+@pytest.mark.parametrize(("does_fit", "home"), [(True, "meta"), (False, "cpu")])
+def test_a_set_that_does_not_fit_stays_at_home_and_its_batches_move(
+    tiny_cifar10: TinyDataset, monkeypatch: pytest.MonkeyPatch, does_fit: bool, home: str
+) -> None:
+    """The meta device stands in for a GPU: it has shapes and no content."""
+    monkeypatch.setattr(datamodule, "fits", lambda size_bytes, device: does_fit)
+    data = loaded(augment=Augmentation(crop_padding=2, cutout=4, brightness=0.5))
+    data.setup("test")
+    data.trainer = trained_by("meta")
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert isinstance(loader, TensorLoader)
+        assert loader.labels.device.type == home
+        shapes = []
+        for images, labels in loader:
+            assert images.device.type == labels.device.type == "meta"
+            shapes.append((tuple(images.shape), tuple(labels.shape)))
+        size = len(loader.labels)
+        assert shapes == [((size, 3, 32, 32), (size,))]
+
+
+def test_the_ranks_of_a_trainer_share_the_training(tiny_cifar10: TinyDataset) -> None:
+    data = loaded(eval_batch_size=7)
+    whole = [sorted(labels.tolist()) for _, labels in data.train_dataloader()]
+    validated = torch.cat([labels for _, labels in data.val_dataloader()]).tolist()
+    per_rank, own = [], []
+    for rank in range(4):
+        data.trainer = trained_by(rank=rank, world_size=4)
+        per_rank.append([labels.tolist() for _, labels in data.train_dataloader()])
+        own += [label for _, labels in data.val_dataloader() for label in labels.tolist()]
+    assert [sorted(chain(*parts)) for parts in zip(*per_rank, strict=True)] == whole
+    assert own == validated
+
+
+def test_a_batch_that_cannot_be_shared_out(tiny_cifar10: TinyDataset) -> None:
+    data = loaded(batch_size=10)
+    data.trainer = trained_by(world_size=4)
+    with pytest.raises(ConfigError, match=r"data\.batch_size 10 is that of all devices .* multiple of their number, 4"):
+        data.train_dataloader()
+    assert isinstance(data.val_dataloader(), TensorLoader)  # evaluation needs no common factor
 
 
 def test_a_damaged_file_is_named_with_the_command_that_mends_it(tiny_cifar10: TinyDataset, tmp_path: Path) -> None:

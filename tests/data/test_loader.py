@@ -1,40 +1,20 @@
-"""Order, cursor and batches of TensorLoader."""
+"""Batches, cursor and shares of TensorLoader; see test_augmented_loader.py for what is done to the images."""
 
-import numpy as np
+from itertools import chain
+
 import pytest
 import torch
+from data.loaders import augmented, labels_of, noise, numbered
 
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader, epoch_order, normalise
-
-
-def numbered(size: int, batch_size: int, **settings: object) -> TensorLoader:
-    """A loader over `size` images whose label is their index."""
-    images = torch.arange(size, dtype=torch.uint8)[:, None, None, None].expand(size, 32, 32, 3)
-    return TensorLoader(images, torch.arange(size), batch_size=batch_size, **{"shuffle": True, **settings})  # type: ignore[arg-type]
+from cifar_lightning.data import loader as loader_room
+from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader, normalise
+from cifar_lightning.data.order import epoch_order
 
 
-def labels_of(loader: TensorLoader, batches: int | None = None) -> list[list[int]]:
-    found = []
-    for _, labels in loader:
-        found.append(labels.tolist())
-        if len(found) == batches:
-            break
-    return found
-
-
-def test_order_is_a_permutation_and_depends_on_seed_and_epoch_only() -> None:
-    order = epoch_order(100, seed=3, epoch=5)
-    torch.manual_seed(12345)
-    torch.rand(7)
-    assert torch.equal(order, epoch_order(100, seed=3, epoch=5))
-    assert sorted(order.tolist()) == list(range(100))
-    different = [epoch_order(100, seed, epoch).tolist() for seed, epoch in ((3, 6), (4, 5), (5, 3))]
-    assert order.tolist() not in different
-
-
-def test_order_does_not_touch_the_global_generator() -> None:
+def test_iterating_does_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     labels_of(numbered(20, 6))
+    labels_of(augmented(20, 6))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -57,8 +37,7 @@ def test_a_new_order_each_epoch() -> None:
 
 
 def test_batches_are_normalised_and_channels_last() -> None:
-    generator = np.random.default_rng(0)
-    pixels = torch.from_numpy(generator.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+    pixels = noise(5)
     ((images, labels),) = TensorLoader(pixels, torch.arange(5), batch_size=5, shuffle=False)
     assert images.shape == (5, 3, 32, 32)
     assert images.dtype == torch.float32
@@ -75,8 +54,12 @@ def test_normalise_leaves_the_data_set_alone() -> None:
     assert pixels.unique().tolist() == [200]
 
 
+@pytest.mark.parametrize("chunk", [1, 12, 1024])  # a batch at a time, two, all
 @pytest.mark.parametrize("taken", [0, 1, 2, 3, 4])
-def test_a_restored_loader_goes_on_where_the_first_stood(taken: int) -> None:
+def test_a_restored_loader_goes_on_where_the_first_stood(
+    taken: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_room, "CHUNK", chunk)
     whole = numbered(20, 6, seed=7)
     expected = labels_of(whole) + labels_of(whole)
     first = numbered(20, 6, seed=7)
@@ -99,6 +82,23 @@ def test_the_state_counts_a_batch_before_it_is_handed_over() -> None:
     assert loader.state_dict() == {"epoch": 1, "next_batch": 0}  # the end is the next epoch's beginning
 
 
+@pytest.mark.parametrize("chunk", [1, 12, 1024])
+def test_a_state_that_is_asked_for_at_the_end_does_not_begin_the_epoch_again(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of an epoch's end is written while the generator waits behind the last batch."""
+    monkeypatch.setattr(loader_room, "CHUNK", chunk)
+    loader = numbered(20, 6)
+    iterator = iter(loader)
+    for number in range(1, 5):
+        next(iterator)
+        assert loader.state_dict() == {"epoch": number // 4, "next_batch": number % 4}
+        assert loader.state_dict() == {"epoch": number // 4, "next_batch": number % 4}  # asking moves nothing
+    assert list(iterator) == []
+    assert loader.state_dict() == {"epoch": 1, "next_batch": 0}
+    assert labels_of(loader) == [batch.tolist() for batch in epoch_order(20, 0, 1).split(6)]
+
+
 def test_set_epoch_after_iter_is_heeded() -> None:
     loader = numbered(20, 20)
     iterator = iter(loader)  # on a resume Lightning calls iter() first
@@ -115,12 +115,110 @@ def test_set_epoch_drops_the_rest_of_a_cut_epoch_and_keeps_the_position_of_the_c
     assert loader.state_dict() == {"epoch": 1, "next_batch": 0}
 
 
+def test_an_abandoned_epoch_gives_way_to_the_one_that_is_named() -> None:
+    """limit_train_batches leaves the iterator where it is and names the next epoch."""
+    loader = numbered(20, 6)
+    abandoned = iter(loader)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        expected = [batch.tolist() for batch in epoch_order(20, 0, epoch).split(6)]
+        assert labels_of(loader, 2) == expected[:2]
+    loader.set_epoch(3)
+    assert labels_of(loader) == [batch.tolist() for batch in epoch_order(20, 0, 3).split(6)]
+    del abandoned
+
+
+def test_the_epoch_may_be_named_again_before_each_of_its_parts() -> None:
+    loader = numbered(20, 6)
+    first = labels_of(loader, 2)
+    loader.set_epoch(0)
+    assert first + labels_of(loader) == [batch.tolist() for batch in epoch_order(20, 0, 0).split(6)]
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_an_evaluation_always_begins_at_the_first_batch(taken: int) -> None:
+    """Lightning stops validations early, at its sanity check and by limit_val_batches, and then goes on in the same
+    epoch."""
+    loader = numbered(10, 4, shuffle=False)
+    whole = labels_of(loader)
+    loader.set_epoch(0)
+    for _ in range(2):
+        assert labels_of(loader, taken) == whole[:taken]
+        loader.set_epoch(0)
+        assert labels_of(loader) == whole
+
+
 def test_the_length_does_not_depend_on_the_position() -> None:
     loader = numbered(20, 6)
+    assert len(loader) == 4
     labels_of(loader, 2)
     assert len(loader) == 4
+    restored = numbered(20, 6)
+    restored.load_state_dict({"epoch": 3, "next_batch": 2})
+    assert len(restored) == 4
+    assert len(labels_of(restored)) == 2
 
 
-def test_batch_size_below_one() -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        numbered(20, 0)
+# (size, batch_size, world_size, dropped)
+@pytest.mark.parametrize(
+    ("size", "batch_size", "world_size", "dropped"),
+    [(20, 6, 1, 0), (20, 6, 2, 0), (20, 6, 3, 2), (23, 8, 4, 3), (24, 6, 6, 0), (5, 8, 2, 1), (3, 4, 4, 3)],
+)
+def test_ranks_train_in_equal_steps_on_parts_of_the_same_batches(
+    size: int, batch_size: int, world_size: int, dropped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_room, "CHUNK", batch_size // world_size * 2)
+    loaders = [numbered(size, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for epoch in range(2):
+        for loader in loaders:
+            loader.set_epoch(epoch)
+        per_rank = [labels_of(loader) for loader in loaders]
+        assert {len(batches) for batches in per_rank} == {len(loader) for loader in loaders}
+        together = [sorted(chain(*parts)) for parts in zip(*per_rank, strict=True)]
+        order = epoch_order(size, 0, epoch)[: size - dropped]
+        assert together == [sorted(batch.tolist()) for batch in order.split(batch_size) if len(batch)]
+    assert {loader.dropped for loader in loaders} == {dropped}
+
+
+@pytest.mark.parametrize(("size", "batch_size", "world_size"), [(20, 6, 1), (20, 6, 3), (23, 4, 4), (3, 2, 5)])
+def test_ranks_score_every_image_once_in_order(size: int, batch_size: int, world_size: int) -> None:
+    """A batch size of evaluation is one rank's own and needs no common factor with the number of ranks."""
+    loaders = [
+        numbered(size, batch_size, shuffle=False, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    batches = [labels_of(loader) for loader in loaders]
+    assert list(chain(*chain(*batches))) == list(range(size))
+    assert [len(found) for found in batches] == [len(loader) for loader in loaders]
+    assert all(len(batch) == batch_size for found in batches for batch in found[:-1])
+    assert {loader.dropped for loader in loaders} == {0}
+
+
+def test_changing_a_batch_in_place_changes_no_other_and_not_the_data() -> None:
+    images, labels = noise(12).clone(), torch.arange(12)
+    expected = [
+        (batch.clone(), own.clone()) for batch, own in TensorLoader(images, labels, batch_size=4, shuffle=False)
+    ]
+    loader = TensorLoader(images, labels, batch_size=4, shuffle=False)
+    for _ in range(2):
+        for (batch, own), (pixels, numbers) in zip(loader, expected, strict=True):
+            assert torch.equal(batch, pixels)
+            assert torch.equal(own, numbers)
+            batch.zero_()
+            own.fill_(-1)
+    assert torch.equal(images, noise(12))
+    assert labels.tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0, "shuffle": False}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 6, "world_size": 4}, "batch_size 6 cannot be shared out evenly among 4 processes"),
+        ({"batch_size": 1, "world_size": 2}, "batch_size 1 cannot be shared out evenly among 2 processes"),
+    ],
+    ids=str,
+)
+def test_values_out_of_range(settings: dict[str, int], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        numbered(20, **settings)
