@@ -135,6 +135,10 @@ class Experiment(LightningCLI):
             raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
         if trainer.strategy not in ("auto", "ddp"):
             raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
+        if self.config.data.augment is None:
+            raise ConfigError("data.augment: expected settings such as data.augment.flip, got null; leave it out")
+        if self.verb == "fit" and trainer.overfit_batches:
+            raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
         if trainer.limit_test_batches is not None:
             raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
         if self.verb != "fit":  # settings of the training that would cut the score short
@@ -230,6 +234,8 @@ class Experiment(LightningCLI):
         config = checkpoint.config_of(self.content)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
+            for name in ("devices", "strategy"):  # what the training had may not be here, and the score is the same
+                config["trainer"].pop(name, None)
         for key, class_path in checkpoint.foreign_classes(config).items():
             if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.arguments):
                 raise CheckpointError(

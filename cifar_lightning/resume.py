@@ -26,7 +26,7 @@ KEPT = {
 # Settings that a run keeps while one of our schedules counts its steps.
 KEPT_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 # Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
-KEPT_WITHIN_EPOCH = ("data.batch_size", "seed_everything")
+KEPT_WITHIN_EPOCH = ("data.batch_size", "data.augment", "seed_everything")
 
 
 def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

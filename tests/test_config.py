@@ -156,6 +156,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--seed_everything", "true"], "seed_everything must be a whole number from 0"),
         (["--seed_everything", "-5"], "seed_everything must be a whole number from 0"),
         (["--trainer.num_nodes", "2"], "trainer.num_nodes must be 1"),
+        (["--trainer.overfit_batches", "2"], "trainer.overfit_batches is not supported"),
+        (["--config", "null.yaml"], "data.augment: expected settings such as data.augment.flip, got null"),
         (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["--config", "broken.yaml"], "--config broken.yaml is not readable YAML: .*line 2"),
         (["--config", "latin.yaml"], "--config latin.yaml is not readable YAML"),
@@ -177,6 +179,7 @@ def test_wrong_input_is_one_line(
     Path("group.yaml").write_text("trainr: {max_epochs: 3}\n")
     Path("augment.yaml").write_text("data: {augment: random}\n")
     Path("flop.yaml").write_text("data: {augment: {flop: 3}}\n")
+    Path("null.yaml").write_text("data: {augment: null}\n")
     Path("ckpt.yaml").write_text("ckpt: last\n")
     with pytest.raises(ConfigError) as caught:
         experiment(*arguments)

@@ -5,10 +5,12 @@ Images are (N, H, W, 3), as the data set stores them. Every function is pure: wh
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
+
+Flip = Literal["none", "random", "alternating"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class Augmentation:
         ValueError: a value is out of range.
     """
 
-    flip: Literal["none", "random", "alternating"] = "none"
+    flip: Flip = "none"
     crop_padding: int = 0
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.flip not in (flips := get_args(Flip)):
+            raise ValueError(f"data.augment.flip must be one of {', '.join(flips)}, got {self.flip!r}")
         for name, least, most in (
             ("crop_padding", 0, 31),  # a reflection has no more than the image's other 31 pixels
             ("cutout", 0, 64),
@@ -51,7 +55,7 @@ class Draws(NamedTuple):
     """One draw per image, on the CPU."""
 
     flips: Tensor  # bool (N,)
-    shifts: Tensor  # int64 (N, 2), down and right, from -crop_padding to crop_padding
+    shifts: Tensor  # int64 (N, 2), of the window: down and right, from -crop_padding to crop_padding
     cutouts: Tensor  # int64 (N, 2), row and column of the square's centre
     brightness: Tensor  # float32 (N,), from -brightness to brightness
     contrast: Tensor  # float32 (N,), from 1 - contrast to 1 + contrast

@@ -39,12 +39,14 @@ def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, 
     return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
 
 
-def fits(size_bytes: int, device: torch.device) -> bool:
-    """Whether a data set may live on `device`: with its padded copy it should leave a GPU half of its free memory."""
+def fits(images: Tensor, crop_padding: int, device: torch.device) -> bool:
+    """Whether `images` (N, H, W, 3) may live on `device`: with the padded copy half of a GPU's free memory at most."""
     if device.type != "cuda":
         return True  # the CPU's memory, which Apple's GPU shares
+    _, height, width, _ = images.shape
+    padded = (height + 2 * crop_padding) * (width + 2 * crop_padding) / (height * width) if crop_padding else 0
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return 3 * size_bytes < free_bytes / 2
+    return images.nbytes * (1 + padded) <= free_bytes / 2
 
 
 class CIFAR10DataModule(LightningDataModule):
@@ -175,7 +177,8 @@ class CIFAR10DataModule(LightningDataModule):
             return TensorLoader(images, labels, seed=self.seed, **settings)
         # The whole set moves once, so that no batch waits for a copy to the device.
         device = self.trainer.strategy.root_device
-        home = device if fits(images.nbytes, device) else images.device
+        padding = settings.get("augmentation", NO_AUGMENTATION).crop_padding
+        home = device if fits(images, padding, device) else images.device
         settings |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         return TensorLoader(images.to(home), labels.to(home), seed=self.seed, device=device, **settings)
 

@@ -143,21 +143,28 @@ def test_only_training_images_are_augmented(tiny_cifar10: TinyDataset, trainer: 
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "free_bytes", "expected"), [(100, 601, True), (100, 600, False), (100, 599, False), (0, 1, True)]
+    ("crop_padding", "free_bytes", "expected"),
+    [
+        (0, 2 * 3072, True),  # one image of 3,072 bytes
+        (0, 2 * 3071, False),
+        (4, 2 * (3072 + 4800), True),  # and its copy of 40x40
+        (4, 2 * (3072 + 4799), False),
+    ],
 )
 def test_a_gpu_keeps_half_of_its_free_memory(
-    size_bytes: int, free_bytes: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+    crop_padding: int, free_bytes: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    image = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
     asked = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: asked.append(device) or (free_bytes, 10**12))
-    assert fits(size_bytes, torch.device("cuda", 1)) is expected
+    assert fits(image, crop_padding, torch.device("cuda", 1)) is expected
     assert asked == [torch.device("cuda", 1)]
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps"])
 def test_where_memory_is_shared_every_data_set_fits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cuda, "mem_get_info")
-    assert fits(10**15, torch.device(name))
+    assert fits(torch.zeros(1, 32, 32, 3, dtype=torch.uint8), 4, torch.device(name))
 
 
 @pytest.mark.parametrize(("does_fit", "home"), [(True, "meta"), (False, "cpu")])
@@ -165,7 +172,7 @@ def test_a_set_that_does_not_fit_stays_at_home_and_its_batches_move(
     tiny_cifar10: TinyDataset, monkeypatch: pytest.MonkeyPatch, does_fit: bool, home: str
 ) -> None:
     """The meta device stands in for a GPU: it has shapes and no content."""
-    monkeypatch.setattr(datamodule, "fits", lambda size_bytes, device: does_fit)
+    monkeypatch.setattr(datamodule, "fits", lambda images, crop_padding, device: does_fit)
     data = loaded(augment=Augmentation(crop_padding=2, cutout=4, brightness=0.5))
     data.setup("test")
     data.trainer = trained_by("meta")
@@ -196,7 +203,7 @@ def test_the_ranks_of_a_trainer_share_the_training(tiny_cifar10: TinyDataset) ->
 def test_a_batch_that_cannot_be_shared_out(tiny_cifar10: TinyDataset) -> None:
     data = loaded(batch_size=10)
     data.trainer = trained_by(world_size=4)
-    with pytest.raises(ConfigError, match=r"data\.batch_size 10 is that of all devices .* multiple of their number, 4"):
+    with pytest.raises(ValueError, match="batch_size 10 cannot be shared out evenly among 4 processes"):
         data.train_dataloader()
     assert isinstance(data.val_dataloader(), TensorLoader)  # evaluation needs no common factor
 
