@@ -41,7 +41,7 @@ def line(figure: Figure) -> str:
     text = f"{figure.name:<44} {value_text(figure.value['median'], figure.unit):>16}"
     details = [f"({_spread(figure.value, figure.unit)})"] if len(figure.value["values"]) > 1 else []
     if figure.compared_with:
-        factor = "" if figure.ratio is None else f"{_ratio(figure.ratio)} of "
+        factor = "" if figure.ratio is None else f"{_ratio(figure.ratio)} x "
         details.append(f"{factor}{figure.compared_with}")
     return "  ".join([text, *details])
 

@@ -62,7 +62,7 @@ class Workbench:
 def synchronise(device: torch.device) -> None:
     """Waits until `device` has done all that was asked of it; the CPU always has."""
     if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+        torch.accelerator.synchronize()
 
 
 def accelerator_of(flag: str) -> str:
