@@ -176,6 +176,10 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
 
 
 def test_no_data_is_an_error_and_no_download(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fetched(*arguments: object, **settings: object) -> None:
+        raise AssertionError("a benchmark tried to download")
+
+    monkeypatch.setattr("cifar_lightning.data.archive.fetch", fetched)
     for root in (str(tmp_path / "nowhere"), ""):
         monkeypatch.setenv("CIFAR10_ROOT", root)
         code, _, err = run("bench", "--quick", "--output", "bench.json")
