@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
+    "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
 
 EXAMPLES = """\

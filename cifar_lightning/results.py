@@ -180,17 +180,17 @@ def render_table(recorded: Iterable[tuple[Path, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def replace_table(readme: str, table: str) -> str:
-    """`readme` with `table` between its two marks.
+def replace_table(readme: str, table: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
+    """`readme` with `table` between two marks, by default those of the results.
 
     Raises:
         ConfigError: the marks are not there, once each and in order.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = readme.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     if not begin or not end:
-        raise ConfigError(f"{README} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise ConfigError(f"{README} has no place for the table: it needs the lines {begin_mark!r} and {end_mark!r}")
+    return f"{before}{begin_mark}\n{table}\n{end_mark}{after}"
 
 
 def _mean_and_deviation(accuracies: list[float]) -> str:

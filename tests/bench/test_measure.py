@@ -1,0 +1,75 @@
+"""Order, ratios and rates, on clocks that are made up."""
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+import torch
+from small import TINY
+
+from cifar_lightning.bench import matrix, measure
+from cifar_lightning.bench.data_path import rate
+
+
+def test_rounds_are_interleaved_and_each_contestant_comes_first_in_turn() -> None:
+    order: list[str] = []
+    watched: list[tuple[str, int]] = []
+    ticks = count()
+
+    def contestant(name: str) -> Callable[[], float]:
+        def measured() -> float:
+            order.append(name)
+            return float(next(ticks))
+
+        return measured
+
+    contestants = {name: contestant(name) for name in "ABC"}
+    values = measure.interleave(contestants, 4, lambda name, number: watched.append((name, number)))
+    assert "".join(order) == "ABCBCACABABC"
+    assert values == {"A": [0, 5, 7, 9], "B": [1, 3, 8, 10], "C": [2, 4, 6, 11]}
+    assert watched == [(name, index // 3 + 1) for index, name in enumerate(order)]
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    # The second round was ten times slower for both: the ratio of the medians would be 30 / 20.
+    values = {"ours": [100.0, 3.0, 30.0], "other": [50.0, 2.0, 20.0], "third": [100.0, 1.0, 60.0]}
+    ratios = measure.ratios(values, "ours")
+    assert ratios["other"] == {"median": 1.5, "min": 1.5, "max": 2.0, "values": [2.0, 1.5, 1.5]}
+    assert list(ratios) == ["other", "third"]
+    assert measure.difference([5.0, 7.0], [1.0, 2.0])["values"] == [4.0, 5.0]
+    with pytest.raises(ValueError, match="shorter"):
+        measure.ratio([1.0, 2.0], [1.0])
+
+
+def test_a_summary_keeps_its_values_in_their_order() -> None:
+    assert measure.summary([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "values": [3.0, 1.0, 2.0]}
+
+
+def test_a_matrix_rate_counts_the_products_that_fill_its_time() -> None:
+    now_s = 0.0
+    calls: list[int] = []
+
+    def multiply(times: int) -> None:
+        nonlocal now_s
+        calls.append(times)
+        now_s += 0.25 * times
+
+    rates = matrix.shape_rates((10, 20, 30), multiply, repeats=3, least_s=0.9, clock=lambda: now_s)
+    assert rates == [2 * 10 * 20 * 30 / 0.25] * 3
+    assert calls == [1, 1, 4, 4, 4]
+
+
+def test_products_are_of_the_shape_that_they_are_named_after() -> None:
+    shapes = list(matrix.shapes(TINY, torch.device("cpu")))
+    assert shapes == [(8, 8, 8), (16, 800, 64)]
+    for dtype in matrix.DTYPES.values():
+        matrix.product(shapes[1], dtype, torch.device("cpu"))(2)
+
+
+def test_a_data_rate_counts_images_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    batches = [(torch.empty(0), torch.empty(size)) for size in (10, 10, 10, 10, 4)]
+    # Read at the start, after each batch, and at the end.
+    assert rate(batches, 3.0, lambda: None) == 30 / 4
+    assert rate(batches, 99.0, lambda: None) == 44 / 6
