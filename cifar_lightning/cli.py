@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from cifar_lightning import __version__, follower
+from cifar_lightning import __version__, cpu, follower
 from cifar_lightning.errors import ConfigError, UserError
 from cifar_lightning.suggest import did_you_mean
 
@@ -106,6 +106,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, _ = VERBS[name]
+    cpu.keep_freed_memory()
     verb: Verb = getattr(importlib.import_module(module), function)
     return verb(rest)
 

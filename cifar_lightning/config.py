@@ -17,7 +17,7 @@ from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
-from cifar_lightning import checkpoint, environment, follower, runs
+from cifar_lightning import checkpoint, cpu, environment, follower, runs
 from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.classifier import Classifier
@@ -143,8 +143,11 @@ class Experiment(LightningCLI):
             raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
+        accelerator = _accelerator(str(trainer.accelerator))
+        if accelerator == "cpu" and not torch.cuda.is_available():
+            cpu.skip_gpu_search()
         if trainer.precision is None:
-            trainer.precision = environment.native_precision(_accelerator(str(trainer.accelerator)))
+            trainer.precision = environment.native_precision(accelerator)
 
     def instantiate_classes(self) -> None:
         """Builds model and data; the Trainer waits until the run has a folder."""

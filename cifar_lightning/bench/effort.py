@@ -24,6 +24,7 @@ class Effort:
         warmup_steps: steps before the clock starts.
         overhead_rounds: how often each loop over the one-layer net is timed.
         overhead_steps: steps in each of them.
+        own_processes: whether each training has a process to itself, as it must to compare with scripts.
         val_size: images that validate, as in `fit`.
         startup_flags: further flags of the `fit` that is started; a true benchmark has none.
     """
@@ -42,6 +43,7 @@ class Effort:
     warmup_steps: int
     overhead_rounds: int
     overhead_steps: int
+    own_processes: bool = True
     val_size: int = 5000
     startup_flags: tuple[str, ...] = ()
 

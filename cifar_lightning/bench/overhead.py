@@ -21,7 +21,8 @@ def measure(bench: Workbench, training: dict[str, Any]) -> dict[str, Any]:
         training: what `training.measure` gave, for the step that the overhead is a share of.
 
     Returns:
-        `us_per_step` by loop; `trainer_us`, off minus bare, and `ours_us`, ours minus off, by rounds; and
+        `us_per_step` by loop; `trainer_us`, off minus bare, and `ours_us`, ours minus off, by rounds;
+        `fastest_us`, the same between the fastest rounds of each, where the machine disturbed least; and
         `share_of_step`: by batch size the median of both over the median step of the report's CNN.
     """
     span = span_of(bench)
@@ -43,6 +44,10 @@ def measure(bench: Workbench, training: dict[str, Any]) -> dict[str, Any]:
         **span._asdict(),
         "us_per_step": summaries(values),
         **costs,
+        "fastest_us": {
+            "trainer": min(values[OFF]) - min(values[BARE]),
+            "ours": min(values[OURS]) - min(values[OFF]),
+        },
         "share_of_step": {
             size: {
                 "step_us": step_us,

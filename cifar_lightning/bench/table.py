@@ -116,7 +116,9 @@ def _training(content: dict[str, Any]) -> Iterator[Figure]:
 def _overhead(content: dict[str, Any]) -> Iterator[Figure]:
     for key, name in (("trainer", "the Trainer's loop"), ("ours", "what `fit` adds to it")):
         shares = [f"{share[key]:.1%} at batch {size}" for size, share in content["share_of_step"].items()]
-        yield Figure(f"overhead of a step, {name}", content[f"{key}_us"], "us", f"the net's step: {', '.join(shares)}")
+        fastest = value_text(content["fastest_us"][key], "us")
+        beside = f"fastest rounds: {fastest}; share of the net's step: {', '.join(shares)}"
+        yield Figure(f"overhead of a step, {name}", content[f"{key}_us"], "us", beside)
 
 
 def _conditions(content: dict[str, Any]) -> str:

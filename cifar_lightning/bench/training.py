@@ -1,19 +1,27 @@
-"""Images per second of training the report's CNN: ours, a bare loop, and what a tutorial would write."""
+"""Images per second of training the report's CNN: ours, a bare loop, and what a tutorial would write.
 
-from collections.abc import Callable
+Each in a process of its own: what `cifar_lightning.cpu` sets for ours, a script of one's own does not have.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.datasets import CIFAR10
 
 from cifar_lightning.bench.contestants import bare_loop, our_experiment, ours, plain_lightning
 from cifar_lightning.bench.data_path import plain_dataset
+from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import Summary, interleave, ratios, summaries, summary
+from cifar_lightning.bench.processes import Measure, started
+from cifar_lightning.bench.quiet import without_advice
 from cifar_lightning.bench.stopwatch import Span
-from cifar_lightning.bench.workbench import Workbench
+from cifar_lightning.bench.workbench import Workbench, find_data
+from cifar_lightning.config import Experiment
 from cifar_lightning.nets.report_cnn import ReportCNN
 
 OURS, BARE = "ours", "bare loop"
@@ -23,7 +31,7 @@ MATRIX_OF = {"bf16-mixed": "bf16", "32-true": "fp32"}  # whose rate bounds a tra
 
 
 def measure(bench: Workbench, workers: int, matrix: dict[str, Any]) -> dict[str, Any]:
-    """Every contestant at every batch size.
+    """Every contestant at every batch size, each in a process of its own.
 
     Args:
         bench: where.
@@ -34,12 +42,16 @@ def measure(bench: Workbench, workers: int, matrix: dict[str, Any]) -> dict[str,
         By batch size: `matrix`, whose rate is the roof, the span, `images_per_s` by contestant, `ratio` of ours to each
         other, `flop_per_image`, `flop_per_s` of ours and its `share_of_matrix_rate`.
     """
-    dataset = plain_dataset(bench, augmented=False)
     kind = MATRIX_OF[bench.precision]
     roof = matrix[kind]["flop_per_s"]
-    return {
-        str(size): {"matrix": kind, **_at(bench, size, dataset, workers, roof)} for size in bench.effort.batch_sizes
-    }
+    results = {}
+    with _contestants(bench, workers) as contestants:
+        for size in bench.effort.batch_sizes:
+            for name, rate in contestants.items():  # before the first round each reads its data and warms up
+                bench.watch(name, 0)
+                rate(Span(size, bench.effort.warmup_steps, 1))
+            results[str(size)] = {"matrix": kind, "plain_workers": workers, **_at(bench, size, contestants, roof)}
+    return results
 
 
 def span_of(bench: Workbench, batch_size: int) -> Span:
@@ -63,33 +75,53 @@ def flop_per_image(net: nn.Module, batch_size: int) -> float:
     return counter.get_total_flops() / batch_size
 
 
-def _at(bench: Workbench, batch_size: int, dataset: CIFAR10, workers: int, roof: float) -> dict[str, Any]:
+def in_this_process(bench: Workbench, workers: int) -> dict[str, Measure]:
+    """By name: trains for a span and returns images per second."""
+    dataset = plain_dataset(bench, augmented=False)
+    experiments: dict[Span, Experiment] = {}
+
+    def our(span: Span) -> float:
+        if span not in experiments:
+            experiments[span] = our_experiment(bench, span, [])
+        return span.batch_size / ours(bench, experiments[span], span)
+
+    def bare(span: Span) -> float:
+        return span.batch_size / bare_loop(bench, ReportCNN(), span, bench.precision)
+
+    def plain(precision: str, span: Span) -> float:
+        return span.batch_size / plain_lightning(bench, ReportCNN(), dataset, workers, span, precision)
+
+    return {OURS: our, BARE: bare, PLAIN: partial(plain, "32-true"), PLAIN_MIXED: partial(plain, "bf16-mixed")}
+
+
+def in_its_process(name: str, workers: int, accelerator: str, effort: Effort, folder: Path) -> Measure:
+    """One of the contestants with a workbench of its own; called in the process that it has for itself."""
+    without_advice().__enter__()  # for as long as the process lives
+    data = find_data(effort.val_size)
+    data.setup("fit")
+    return in_this_process(Workbench(accelerator, effort, data, folder), workers)[name]
+
+
+def _contestants(bench: Workbench, workers: int) -> AbstractContextManager[dict[str, Measure]]:
+    if not bench.effort.own_processes:
+        return nullcontext(in_this_process(bench, workers))
+    place = (workers, bench.accelerator, bench.effort, bench.folder)
+    makers = {name: (in_its_process, (name, *place)) for name in (OURS, BARE, PLAIN, PLAIN_MIXED)}
+    return started(makers, tuned=OURS)
+
+
+def _at(bench: Workbench, batch_size: int, contestants: dict[str, Measure], roof: float) -> dict[str, Any]:
     span = span_of(bench, batch_size)
-    values = interleave(contestants(bench, span, dataset, workers), bench.effort.training_rounds, bench.watch)
+    rates = {name: partial(rate, span) for name, rate in contestants.items()}
+    values = interleave(rates, bench.effort.training_rounds, bench.watch)
     flop = flop_per_image(ReportCNN(), batch_size)
     return {
         **span._asdict(),
-        "plain_workers": workers,
         "images_per_s": summaries(values),
         "ratio": ratios(values, OURS),
         "flop_per_image": flop,
         "flop_per_s": _scaled(values[OURS], flop),
         "share_of_matrix_rate": _scaled(values[OURS], flop / roof),
-    }
-
-
-def contestants(bench: Workbench, span: Span, dataset: CIFAR10, workers: int) -> dict[str, Callable[[], float]]:
-    """By name: trains for the span and returns images per second."""
-    experiment = our_experiment(bench, span, [])
-
-    def plain(precision: str) -> float:
-        return plain_lightning(bench, ReportCNN(), dataset, workers, span, precision)
-
-    return {
-        OURS: lambda: span.batch_size / ours(bench, experiment, span),
-        BARE: lambda: span.batch_size / bare_loop(bench, ReportCNN(), span, bench.precision),
-        PLAIN: lambda: span.batch_size / plain("32-true"),
-        PLAIN_MIXED: lambda: span.batch_size / plain("bf16-mixed"),
     }
 
 

@@ -1,7 +1,7 @@
 """Which checkpoints a run keeps: `last.ckpt` of every epoch and every 5 minutes, `best.ckpt` by validation."""
 
 import math
-from datetime import timedelta
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cifar_lightning import ranks
 
-SAVE_EVERY = timedelta(minutes=5)  # what a crash costs at most, where an epoch takes longer
+SAVE_EVERY_S = 300.0  # what a crash costs at most, where an epoch takes longer
 
 
 def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
@@ -24,52 +24,64 @@ def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
     return not is_validated_next and done % trainer.accumulate_grad_batches == 0
 
 
-class NamedCheckpoint(ModelCheckpoint):
-    """A checkpoint callback known by its file's name.
+class EpochCheckpoint(ModelCheckpoint):
+    """Writes `<name>.ckpt` into `folder` at the end of epochs: of each, or of the best by `monitor`.
 
-    Lightning asks for the key in every hook of every step, and puts its own together anew each time.
+    At the epoch's end and not at the validation's, so that the file holds the epoch's row as well.
     """
 
+    def __init__(self, folder: Path, name: str, monitor: str | None = None, mode: str = "min") -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=name,
+            enable_version_counter=False,
+            monitor=monitor,
+            mode=mode,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+        )
+        self._name = name
+
     @property
     def state_key(self) -> str:
-        """The name of the file that it writes."""
-        assert self.filename is not None
-        return self.filename
+        """The file's name. Lightning asks at every hook of every step, and its own answer is put together each time."""
+        return self._name
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Nothing: not even the questions that Lightning's answers here before it does nothing."""
 
 
-class TimedCheckpoint(NamedCheckpoint):
-    """Saves in the middle of an epoch, at the first batch after its time from which a run can go on exactly."""
+class LastCheckpoint(EpochCheckpoint):
+    """`last.ckpt` of each epoch, and every `SAVE_EVERY_S` at the next batch from which a run can go on exactly."""
 
-    @property
-    def state_key(self) -> str:
-        """Apart from that of each epoch, which writes the same file."""
-        return f"timed {self.filename}"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "last")
+        self._path = folder / "last.ckpt"
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """There is nothing to save yet."""
+        self._saved_at = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The end of the epoch before has saved."""
+        self._saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when it is time."""
-        if ranks.is_time_to_compare(trainer, batch_idx) and is_between_steps(trainer, batch_idx):
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not ranks.is_time_to_compare(trainer, batch_idx) or not is_between_steps(trainer, batch_idx):
+            return
+        if ranks.any_of(trainer, time.monotonic() - self._saved_at >= SAVE_EVERY_S):
+            trainer.save_checkpoint(self._path)
+            self._saved_at = time.monotonic()
 
 
 def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
     """Lightning's callbacks that write into `folder`; 'best' is the highest `val/accuracy`, the earlier on a tie."""
-    last: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    callbacks: list[Callback] = []
-    if has_validation:
-        # Before `last`, whose file holds the best score so far: without it a resumed run would replace the best epoch.
-        callbacks.append(
-            NamedCheckpoint(
-                dirpath=folder,
-                filename="best",
-                enable_version_counter=False,
-                monitor="val/accuracy",
-                mode="max",
-                # At the epoch's end and not at the validation's, so that the file holds the epoch's row as well.
-                save_on_train_epoch_end=True,
-            )
-        )
-    callbacks.append(NamedCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True))
-    callbacks.append(TimedCheckpoint(**last, train_time_interval=SAVE_EVERY))
-    return callbacks
+    # Best before last, whose file holds the best score so far: without it a resumed run would replace the best epoch.
+    best = [EpochCheckpoint(folder, "best", monitor="val/accuracy", mode="max")] if has_validation else []
+    return [*best, LastCheckpoint(folder)]

@@ -17,6 +17,7 @@ TINY = Effort(
     warmup_steps=1,
     overhead_rounds=2,
     overhead_steps=3,
+    own_processes=False,
     val_size=20,
     startup_flags=(
         "--data.synthetic=true",

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import Callback
 
 from cifar_lightning.bench import contestants, overhead, training
-from cifar_lightning.bench.data_path import plain_dataset
 from cifar_lightning.bench.one_layer import OneLayer
 from cifar_lightning.bench.stopwatch import Span, Stopwatch
 from cifar_lightning.bench.workbench import Workbench
@@ -25,8 +24,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 @pytest.mark.parametrize("name", [training.OURS, training.BARE, training.PLAIN, training.PLAIN_MIXED])
 def test_every_training_gives_a_rate(bench: Workbench, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     handlers = [signal.getsignal(signum) for signum in HANDLED]
-    dataset = plain_dataset(bench, augmented=False)
-    rate = training.contestants(bench, SPAN, dataset, workers=0)[name]()
+    rate = training.in_this_process(bench, workers=0)[name](SPAN)
     assert math.isfinite(rate)
     assert rate > 0
     assert [signal.getsignal(signum) for signum in HANDLED] == handlers
@@ -49,7 +47,7 @@ def test_ours_is_what_fit_trains_with_and_its_bar_draws(bench: Workbench, monkey
     assert {"Timing", "LearningCurves", "ProgressLines", "ResumeState", "StopSignals", "Scorer"} < set(
         seen["callbacks"]
     )
-    assert seen["callbacks"].count("ModelCheckpoint") == 2
+    assert {"EpochCheckpoint", "LastCheckpoint"} < set(seen["callbacks"])
     assert seen["bar"]
     assert seen["logger"] == "RunTensorBoard"
     assert seen["precision"] == bench.precision

@@ -1,0 +1,87 @@
+"""Contestants in processes of their own, each in the environment that its users would have."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+from cifar_lightning import cpu
+from cifar_lightning.bench.stopwatch import Span
+from cifar_lightning.errors import UserError
+
+Measure = Callable[[Span], float]
+
+# What `cpu` sets in this process, and a script that knows nothing of it would not have.
+OUR_ENVIRONMENT = ("THP_MEM_ALLOC_ENABLE", "CUDA_VISIBLE_DEVICES")
+
+
+@contextlib.contextmanager
+def started(
+    makers: Mapping[str, tuple[Callable[..., Measure], tuple[Any, ...]]], tuned: str
+) -> Iterator[dict[str, Measure]]:
+    """Starts a process for each contestant, all at once, and ends them when the context does.
+
+    Args:
+        makers: by name, a function of a module and its arguments; called in the process, it gives what measures there.
+        tuned: the contestant that has what `cifar_lightning.cpu` sets; the others have the environment without it.
+
+    Yields:
+        By name: hands a span to its process, waits, and returns what was measured or raises what was raised there.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes = []
+    remotes: dict[str, Measure] = {}
+    try:
+        for name, (make, arguments) in makers.items():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, make, arguments, name == tuned))
+            with contextlib.nullcontext() if name == tuned else _environment_of_a_script():
+                process.start()
+            theirs.close()
+            processes.append(process)
+            remotes[name] = _remote(name, ours)
+        yield remotes
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _remote(name: str, connection: Connection) -> Measure:
+    def measure(span: Span) -> float:
+        connection.send(span)
+        try:
+            answer = connection.recv()
+        except EOFError:
+            raise UserError(f"the process of the contestant '{name}' died; was there enough memory?") from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return measure
+
+
+def _serve(connection: Connection, make: Callable[..., Measure], arguments: tuple[Any, ...], is_tuned: bool) -> None:
+    if is_tuned:
+        cpu.keep_freed_memory()
+    measure: Measure | None = None
+    while True:
+        try:
+            span = connection.recv()
+            measure = measure or make(*arguments)
+            connection.send(measure(span))
+        except EOFError:
+            return
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            connection.send(error)
+
+
+@contextlib.contextmanager
+def _environment_of_a_script() -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in OUR_ENVIRONMENT if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
