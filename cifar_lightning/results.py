@@ -39,6 +39,9 @@ NEUTRAL_FLAGS = {
     "--trainer.enable_progress_bar", "--final_test",
 }  # fmt: skip
 
+# Settings that may differ between the runs of a recipe.
+ELSEWHERE = {"seed_everything", "data.root", "data.seed", "trainer.default_root_dir"}
+
 # The folders in front of an absolute path's last part: they name a machine, not the experiment.
 ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
 
@@ -123,16 +126,32 @@ def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
             continue
         if other["run"]["seed"] == record["seed"]:
             raise ConfigError(f"{folder}: seed {record['seed']} of {record['recipe']} is recorded already, in {path}")
-        if _settings(other["run"]) != _settings(record):
+        if _differ(_settings(record), _settings(other["run"])):
             raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
 
 
+def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs have other settings.
+
+    A setting that only one of them has is younger than the other run, which ran without it, as its default does; unless
+    it belongs to something, such as a scheduler, that the other run has not (null).
+    """
+    if any(one[name] != other[name] for name in one.keys() & other.keys()):
+        return True
+    return any(name.startswith(f"{leaf}.") for a, b in ((one, other), (other, one)) for name in a for leaf in b)
+
+
 def _settings(record: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration without what names a seed or a place."""
-    config = without_folders(record["config"])
-    data = {name: value for name, value in config["data"].items() if name != "root"}
-    trainer = {name: value for name, value in config["trainer"].items() if name != "default_root_dir"}
-    return {**config, "seed_everything": None, "data": data, "trainer": trainer}
+    """A run's settings by their flags' names, without those that name a seed or a place."""
+    flat = _flat(without_folders(record["config"]))
+    return {name: value for name, value in flat.items() if name not in ELSEWHERE}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def without_folders(content: Any) -> Any:

@@ -62,7 +62,7 @@ def test_what_a_run_leaves_behind(fit: Fit) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert list(table(folder / "timings.csv")[0]) == ["epoch", "train_s", "val_s", "images_per_second"]
     # The console: the layers, a line per epoch, the score.
-    assert "conv1    Conv2d 5x5, BatchNorm2d, ReLU, MaxPool2d  4x16x16" in out
+    assert "conv1    Conv2d 5x5, BatchNorm2d, MaxPool2d, ReLU  4x16x16" in out
     for epoch in (1, 2):
         assert f"epoch   {epoch}/2  train loss {float(rows[epoch - 1]['train_loss']):.4f}" in out
     assert f"test    accuracy {record['metrics']['test']['accuracy']:.2%}" in out

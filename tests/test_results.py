@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,30 @@ def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Pat
     with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
         results.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
     assert [path.name for path in recorded.glob("*/*.json")] == ["a-s0.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_the_same"),
+    [
+        (
+            {"model": {"scheduler": None}, "data": {"batch_size": 30, "augment": {"flip": "none"}}},
+            True,
+        ),  # a younger run
+        ({"model": {"scheduler": None, "compile": False}, "data": {"root": "elsewhere", "batch_size": 30}}, True),
+        ({"model": {"scheduler": {"class_path": "StepLR"}}, "data": {"batch_size": 30}}, False),
+        ({"model": {"scheduler": None}, "data": {"batch_size": 31}}, False),
+    ],
+)
+def test_which_settings_are_a_recipe_s(tmp_path: Path, change: dict[str, Any], is_the_same: bool) -> None:
+    first = {"seed_everything": 0, "model": {"scheduler": None}, "data": {"batch_size": 30}, "trainer": {}}
+    recorded = tmp_path / "results"
+    results.record_run(finished(tmp_path, "a-s0", config=first), recorded)
+    second = finished(tmp_path, "b-s1", seed=1, config=first | change)
+    if is_the_same:
+        results.record_run(second, recorded)
+    else:
+        with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
+            results.record_run(second, recorded)
 
 
 def test_the_table_replaces_the_one_between_the_marks_only() -> None:

@@ -3,7 +3,7 @@
 Each in a process of its own: what `cifar_lightning.cpu` sets for ours, a script of one's own does not have.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from cifar_lightning.nets.report_cnn import ReportCNN
 
 OURS, BARE = "ours", "bare loop"
 PLAIN, PLAIN_MIXED = "plain Lightning script", "plain Lightning script, bf16-mixed"
+
+_FOR_LIFE = ExitStack()  # what a process of one contestant enters once and never leaves
 
 MATRIX_OF = {"bf16-mixed": "bf16", "32-true": "fp32"}  # whose rate bounds a training of this precision
 
@@ -96,7 +98,7 @@ def in_this_process(bench: Workbench, workers: int) -> dict[str, Measure]:
 
 def in_its_process(name: str, workers: int, accelerator: str, effort: Effort, folder: Path) -> Measure:
     """One of the contestants with a workbench of its own; called in the process that it has for itself."""
-    without_advice().__enter__()  # for as long as the process lives
+    _FOR_LIFE.enter_context(without_advice())
     data = find_data(effort.val_size)
     data.setup("fit")
     return in_this_process(Workbench(accelerator, effort, data, folder), workers)[name]

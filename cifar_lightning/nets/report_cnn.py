@@ -11,7 +11,7 @@ IMAGE_SIZE = 32  # CIFAR-10's height and width in pixels
 class ReportCNN(nn.Module):
     """Three convolution blocks and three dense layers, as the report's final model.
 
-    Each block is a 5x5 convolution (stride 1, padding 2), batch normalisation, ReLU and max pooling; between the dense
+    Each block is a 5x5 convolution (stride 1, padding 2), batch normalisation, max pooling and ReLU; between the dense
     layers (`hidden_features`, then `num_classes`) stand ReLU and dropout. Where the report's listing has slips (a
     repeated ReLU, a misspelt pool), its prose decides.
 
@@ -54,8 +54,10 @@ class ReportCNN(nn.Module):
             layers[f"conv{index}"] = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, kernel_size=5, stride=1, padding=2),
                 nn.BatchNorm2d(out_channels),
-                nn.ReLU(),
+                # The report has them the other way round. The values and the gradients are the same, bit for bit, since
+                # ReLU keeps the order of values, and here it has a quarter of them to look at.
                 nn.MaxPool2d(max_pool_kernel),
+                nn.ReLU(),
             )
             in_channels, size = out_channels, size // max_pool_kernel
         layers["flatten"] = nn.Flatten()

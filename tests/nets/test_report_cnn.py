@@ -1,5 +1,7 @@
 """The report's net: its shapes (section 4 of the report), its variants, its complaints."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -24,7 +26,7 @@ def test_the_report_s_table_of_layers() -> None:
     assert [row.parameters for row in rows] == [
         75 * 32 + 32 + 64, 800 * 64 + 64 + 128, 1600 * 128 + 128 + 256, 0, 204_900, 5_050, 510
     ]  # fmt: skip
-    assert rows[0].kind == "Conv2d 5x5, BatchNorm2d, ReLU, MaxPool2d"
+    assert rows[0].kind == "Conv2d 5x5, BatchNorm2d, MaxPool2d, ReLU"
     assert rows[4].kind == "Linear, ReLU, Dropout 0.3"
     assert table.output_shape == (10,)
     assert "| **all** | | | **469,532** |" in as_markdown(table)
@@ -95,3 +97,19 @@ def test_the_table_of_a_net_without_a_container() -> None:
     assert [(row.name, row.output_shape) for row in table.rows] == [("first", (4, 30, 30)), ("second", (5,))]
     assert table.output_shape == (10,)  # what leaves the net, not its last layer
     assert table.parameters == 3 * 9 * 4 + 4 + 4 * 5 + 5 + 1
+
+
+def test_pooling_before_relu_gives_the_report_s_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    net = ReportCNN(dropout=0.0)
+    theirs = copy.deepcopy(net)
+    for name in ("conv1", "conv2", "conv3"):
+        convolution, norm, pool, relu = theirs.layers.get_submodule(name).children()
+        setattr(theirs.layers, name, nn.Sequential(convolution, norm, relu, pool))
+    images = torch.randn(8, 3, 32, 32)
+    outputs = [one(images) for one in (net, theirs)]
+    for output in outputs:
+        output.square().sum().backward()
+    assert torch.equal(*outputs)
+    for ours, expected in zip(net.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(ours.grad, expected.grad)
