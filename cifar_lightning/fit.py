@@ -19,6 +19,7 @@ from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
+from cifar_lightning.data.order import dropped_images
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_text
 from cifar_lightning.follower import is_follower, scratch_folder
@@ -45,13 +46,14 @@ def fit(arguments: list[str]) -> int:
     except BaseException:
         _withdraw(folder, record)
         raise
-    record |= {"data": data.sizes, "parameters": layers.parameters}
+    dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
+    record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
     runs.write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml())
     started = dict(record)
     try:
         if not is_follower():
-            _introduce(experiment, parts.trainer, folder, layers, is_new="resumed" not in record)
+            _introduce(experiment, parts.trainer, folder, layers, record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
@@ -137,7 +139,9 @@ def _limit(config: dict[str, Any], name: str) -> Any:
     return config["trainer"][name]
 
 
-def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, is_new: bool) -> None:
+def _introduce(
+    experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
+) -> None:
     """Says what is about to run, on the console and in TensorBoard."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
@@ -147,6 +151,10 @@ def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: L
     console.print(f"run     {folder}", f"data    {data.source}: {sizes}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
+    if record["dropped_per_epoch"]:
+        console.print(
+            f"        {record['dropped_per_epoch']} image(s) of each epoch cannot be shared out evenly and rest"
+        )
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -157,7 +165,7 @@ def _introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: L
     table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
     console.print(table)
     for logger in trainer.loggers:
-        if isinstance(logger, RunTensorBoard) and is_new:
+        if isinstance(logger, RunTensorBoard) and "resumed" not in record:
             images, labels = data.images_of("train")
             writer = logger.experiment
             writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))

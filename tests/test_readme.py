@@ -1,5 +1,6 @@
 """What the README promises."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -41,3 +42,11 @@ def test_every_path_that_it_names_is_there() -> None:
         assert (PROJECT / link).is_file(), link
     for config in re.findall(r"configs/[\w/]+\.yaml", README):
         assert (PROJECT / config).is_file(), config
+
+
+def test_what_it_says_of_bf16_is_what_was_measured() -> None:
+    recorded = json.loads((PROJECT / "results" / "precision.json").read_text(encoding="utf-8"))
+    mean, low, high = (100 * recorded["difference"][name] for name in ("mean", "low", "high"))
+    said = f"{mean:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}: {recorded['verdict']}"
+    assert recorded["n"] == 10
+    assert said in README

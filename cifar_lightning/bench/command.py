@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cifar_lightning import environment
-from cifar_lightning.bench import data_path, effort, matrix, overhead, startup, table, training
+from cifar_lightning.bench import data_path, effort, matrix, overhead, profile, startup, table, training
 from cifar_lightning.bench.board import Board
 from cifar_lightning.bench.quiet import without_advice
 from cifar_lightning.bench.workbench import Workbench, accelerator_of, find_data
@@ -80,6 +80,8 @@ def run(accelerator: str, chosen: effort.Effort) -> dict[str, Any]:
         finished("matrix", matrix.measure(bench))
         finished("data", data_path.measure(bench))
         finished("training", training.measure(bench, content["data"]["best_workers"], content["matrix"]))
+        if accelerator == "cpu":  # a GPU's operators run behind the calls
+            finished("profile", profile.measure(bench))
         finished("overhead", overhead.measure(bench, content["training"]))
     return content
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cifar_lightning.bench.measure import Summary
+from cifar_lightning.bench.measure import Summary, summary
 
 BEGIN = "<!-- bench: written by `python -m cifar_lightning bench --readme FILE`, not by hand -->"
 END = "<!-- end of bench -->"
 
-SECTIONS = ("startup", "matrix", "data", "training", "overhead")
+SECTIONS = ("startup", "matrix", "data", "training", "profile", "overhead")
 
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))  # for FLOP/s
 
@@ -31,6 +31,7 @@ def figures(section: str, content: dict[str, Any]) -> list[Figure]:
             "matrix": _matrix,
             "data": _data,
             "training": _training,
+            "profile": _profile,
             "overhead": _overhead,
         }[section](content)
     )
@@ -53,6 +54,8 @@ def render_table(content: dict[str, Any]) -> str:
         "|---|--:|--:|--:|---|--:|",
     ]
     for section in SECTIONS:
+        if section == "profile" and section not in content:  # on a GPU
+            continue
         for figure in figures(section, content[section]):
             cells = (
                 figure.name,
@@ -67,7 +70,7 @@ def render_table(content: dict[str, Any]) -> str:
 
 
 def value_text(value: float, unit: str) -> str:
-    """A number as people read it in its unit: 'images/s', 'FLOP/s', 's', 'us' or 'bytes'."""
+    """A number as people read it in its unit: 'images/s', 'FLOP/s', 's', 'us', 'bytes' or 'share'."""
     if unit == "FLOP/s":
         scale, prefix = next((entry for entry in SCALES if abs(value) >= entry[0]), (1.0, ""))
         return f"{value / scale:,.1f} {prefix}FLOP/s"
@@ -76,6 +79,7 @@ def value_text(value: float, unit: str) -> str:
         "s": f"{value:.2f} s",
         "us": f"{value:,.0f} µs",
         "bytes": f"{value / 2**20:,.0f} MiB",
+        "share": f"{value:.0%}",
     }[unit]
 
 
@@ -111,6 +115,13 @@ def _training(content: dict[str, Any]) -> Iterator[Figure]:
             yield Figure(name, rates["ours"], "images/s", _beside(other, rates[other]), ratio)
         share = result["share_of_matrix_rate"]
         yield Figure(name, result["flop_per_s"], "FLOP/s", f"matrix product, {result['matrix']}", share)
+
+
+def _profile(content: dict[str, Any]) -> Iterator[Figure]:
+    others = [(name, share) for name, share in content["operators"].items() if "convolution" not in name]
+    beside = "beside them: " + ", ".join(f"{name.removeprefix('aten::')} {share:.0%}" for name, share in others)
+    products = summary([content["products"]])
+    yield Figure(f"matrix products' share of the step's time, batch {content['batch_size']}", products, "share", beside)
 
 
 def _overhead(content: dict[str, Any]) -> Iterator[Figure]:

@@ -101,8 +101,11 @@ def windows(padded: Tensor, padding: int) -> Tensor:
 
 
 def flip(images: Tensor, flips: Tensor) -> Tensor:
-    """Images (N, H, W, 3) with those mirrored whose `flips` (N,) is set. Changes `images` in place."""
-    chosen = torch.nonzero(flips).flatten()
+    """Images (N, H, W, 3) with those mirrored whose `flips` (N,) is set; in place.
+
+    `flips` on the CPU spares a GPU the wait for their number.
+    """
+    chosen = torch.nonzero(flips).flatten().to(images.device)
     # Faster than torch.where over all of them, which takes each byte by itself.
     images[chosen] = images[chosen].flip(2)
     return images

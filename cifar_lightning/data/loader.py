@@ -96,11 +96,6 @@ class TensorLoader:
         # Constant over a resume: Lightning prefetches, and saves a position one ahead, where there is no length.
         return -(-self._own_images // self._own_batch_size)
 
-    @property
-    def dropped(self) -> int:
-        """How many images an epoch leaves out because they cannot be shared out evenly; which ones changes."""
-        return len(self.labels) - self._own_images * self.world_size if self.shuffle else 0
-
     def __iter__(self) -> Iterator[Batch]:
         # The cursor is read when the first batch is asked for: on a resume Lightning calls iter() before set_epoch().
         self._roll_over()
@@ -155,13 +150,12 @@ class TensorLoader:
             options = self.augmentation
             own = Draws(*(drawn[chosen] for drawn in draws))
             down, right = (own.shifts + options.crop_padding).to(self.labels.device).unbind(1)
-            own = Draws(*(drawn.to(self.device) for drawn in own))
             images = self._windows[at_home, down, right].to(self.device)
             images = normalise(augment.flip(images, own.flips) if options.flip != "none" else images)
             if options.brightness or options.contrast:
-                images = augment.jitter(images, own.brightness, own.contrast)
+                images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:
-                images = augment.cutout(images, own.cutouts, options.cutout)
+                images = augment.cutout(images, own.cutouts.to(self.device), options.cutout)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

@@ -43,6 +43,11 @@ def training_share(order: Tensor, batch_size: int, rank: int, world_size: int) -
     return torch.cat([full, order[whole + rank * rest : whole + (rank + 1) * rest]])
 
 
+def dropped_images(size: int, batch_size: int, world_size: int) -> int:
+    """How many of `size` images `training_share` leaves out of an epoch: fewer than `world_size`."""
+    return size % batch_size % world_size
+
+
 def evaluation_share(order: Tensor, rank: int, world_size: int) -> Tensor:
     """What `rank` scores: a contiguous part; the parts cover every image once and differ by one at most."""
     return order[len(order) * rank // world_size : len(order) * (rank + 1) // world_size]

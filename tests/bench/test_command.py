@@ -63,6 +63,11 @@ CONTENT: dict[str, Any] = {
             "share_of_matrix_rate": summary(0.32, 0.34),
         }
     },
+    "profile": {
+        "batch_size": 128,
+        "operators": {"aten::mkldnn_convolution": 0.5, "aten::copy_": 0.25, "the rest": 0.25},
+        "products": 0.6,
+    },
     "overhead": {
         "trainer_us": summary(200.0, 250.0, 300.0),
         "ours_us": summary(50.0, 60.0, 70.0),
@@ -125,6 +130,10 @@ def test_the_table_says_what_the_file_says() -> None:
     assert (
         "| overhead of a step, the Trainer's loop | 250 µs | 200 µs to 300 µs | 3 | "
         "fastest rounds: 190 µs; share of the net's step: 1.7% at batch 30 |  |"
+    ) in lines
+    assert (
+        "| matrix products' share of the step's time, batch 128 | 60% | 60% to 60% | 1 | "
+        "beside them: copy_ 25%, the rest 25% |  |"
     ) in lines
     assert not any("GPU" in line for line in lines)
     assert lines[-1] == (

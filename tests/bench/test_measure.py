@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import TINY
 
-from cifar_lightning.bench import matrix, measure
+from cifar_lightning.bench import matrix, measure, profile
 from cifar_lightning.bench.data_path import rate
 
 
@@ -73,3 +73,13 @@ def test_a_data_rate_counts_images_until_its_time_is_over(monkeypatch: pytest.Mo
     # Read at the start, after each batch, and at the end.
     assert rate(batches, 3.0, lambda: None) == 30 / 4
     assert rate(batches, 99.0, lambda: None) == 44 / 6
+
+
+def test_the_shares_of_a_profile() -> None:
+    times = {"aten::mkldnn_convolution": 30.0, "aten::convolution_backward": 40.0, "aten::mm": 10.0, "aten::add": 20.0}
+    found = profile.shares(times)
+    assert found["products"] == pytest.approx(0.8)
+    assert list(found["operators"]) == [
+        "aten::convolution_backward", "aten::mkldnn_convolution", "aten::add", "aten::mm", "the rest",
+    ]  # fmt: skip
+    assert sum(found["operators"].values()) == pytest.approx(1)
