@@ -93,7 +93,7 @@ class Classifier(LightningModule):
         """Tells the schedule how long the training is; after a resume too, where that may have changed."""
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ProgressLR):
-                config.scheduler.total_steps = planned_steps(self.trainer)
+                config.scheduler.span(planned_steps(self.trainer))
 
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""

@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -27,6 +28,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
     "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
+
+FIRST_PROCESS_S = 10.0  # how long a follower that fails waits for the first process to fail as well
 
 EXAMPLES = """\
 examples:
@@ -84,15 +87,24 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _follow(arguments: list[str]) -> int:
-    """The same work in silence. What the user should know, the first process says, which meets the same error.
+    """The same work in silence: the first process meets the same errors and says them.
 
-    Exit code 0 even then: where one of the others fails, Lightning kills the first before it has said anything.
+    Where it does not, this one says its own and fails, upon which Lightning ends the first.
     """
+    first = os.getppid()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             return _dispatch(arguments)
-        except (UserError, KeyboardInterrupt):
-            return 0
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        except Exception as error:
+            deadline = time.monotonic() + FIRST_PROCESS_S
+            while time.monotonic() < deadline:
+                time.sleep(0.1)
+                if os.getppid() != first:
+                    return 0
+            exit_code = error.exit_code if isinstance(error, UserError) else 1
+            return _failed(f"device {os.environ['LOCAL_RANK']}: {' '.join(str(error).split())}", exit_code, debug=False)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -175,7 +175,7 @@ class Experiment(LightningCLI):
             raise ConfigError(f"trainer: {reason}") from error
         if trainer.world_size > 1 and not follower.is_follower():
             self._check_devices(trainer)
-            follower.announce(trainer.world_size)
+            follower.announce(self.checkpoint)
         return trainer
 
     @property
@@ -227,7 +227,8 @@ class Experiment(LightningCLI):
         scan.add_argument("--trainer.default_root_dir", dest="logs", default=LOGS)
         found, _ = scan.parse_known_args(self.arguments)
         if found.ckpt is not None:
-            self.checkpoint = runs.find_checkpoint(found.ckpt, Path(found.logs))
+            which = follower.announced_checkpoint() if follower.is_follower() else found.ckpt
+            self.checkpoint = runs.find_checkpoint(which, Path(found.logs))
             self.content = checkpoint.load(self.checkpoint)
         elif self.verb != "fit":
             raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
@@ -286,6 +287,7 @@ def _quieten() -> None:
     """Leaves out what Lightning prints and a user can do nothing about: adverts, devices that are not there."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling for a CPU needs no CUDA
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for message in (
         ".*does not have many workers.*",  # our loaders have none on purpose

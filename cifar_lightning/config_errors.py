@@ -46,6 +46,8 @@ def _unknown_setting(parser: LightningArgumentParser, name: str) -> str:
 
 def _not_in_class(parser: LightningArgumentParser, key: str, class_path: str, option: str) -> str:
     module, _, name = class_path.rpartition(".")
+    if module == "typing":  # no class is named, and the type allows several
+        return f"{key}.{option} belongs to a class: name it first, as in --{key} ClassName"
     known = [f"{key}.{parameter}" for parameter in inspect.signature(getattr(import_module(module), name)).parameters]
     return f"unknown setting {key}.{option}: {name} does not take it{_nearest(f'{key}.{option}', known)}"
 
@@ -115,6 +117,10 @@ _REWRITES = (
         _missing_argument,
     ),
     (r"Parser key \"([\w.]+)\":.* Expected a dot import path string: (\S+)", _no_such_class),
+    (
+        r"Parser key \"([\w.]+)\":.*the following arguments are required: (\w+(?:, \w+)*) .*class_path='([\w.]+)'",
+        lambda parser, key, missing, class_path: _missing_argument(parser, key, class_path, missing),
+    ),
     (rf"Parser key \"([\w.]+)\":.*{SUBTYPES}", _wrong_type),
     (rf"Parser key \"([\w.]+)\":.*?{EXPECTED}", _wrong_type),
     (r"Parser key \"([\w.]+)\": (.*)", lambda parser, key, reason: f"{key}: {reason}"),

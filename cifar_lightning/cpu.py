@@ -8,7 +8,8 @@ import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
-KEPT_BYTES = 2**30
+KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
+set_here: set[str] = set()  # names of the environment variables that are ours and not the user's
 
 
 def keep_freed_memory() -> None:
@@ -20,10 +21,11 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch
+    _set("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-    libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    # Either setting alone makes matters worse: it ends glibc's own adapting of the other.
+    if any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES):
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES[0])
 
 
 def skip_gpu_search() -> None:
@@ -31,4 +33,10 @@ def skip_gpu_search() -> None:
 
     With no device visible the answer is given at once. Processes that this one starts inherit it.
     """
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    _set("CUDA_VISIBLE_DEVICES", "")
+
+
+def _set(name: str, value: str) -> None:
+    if name not in os.environ:
+        os.environ[name] = value
+        set_here.add(name)

@@ -24,6 +24,7 @@ from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_text
 from cifar_lightning.follower import is_follower, scratch_folder
 from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
+from cifar_lightning.ranks import end_followers
 from cifar_lightning.resume import optimizer_changes
 from cifar_lightning.score import save_pictures, score, summary_line
 
@@ -57,6 +58,7 @@ def fit(arguments: list[str]) -> int:
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
+        end_followers(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
         runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

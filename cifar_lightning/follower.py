@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-MARK = "CIFAR_LIGHTNING_DEVICES"  # set by the first process for those that its Trainer starts
+MARK = "CIFAR_LIGHTNING_FIRST_PROCESS"  # set by the first process for those that its Trainer starts
 
 
 def is_follower() -> bool:
@@ -18,9 +18,14 @@ def is_follower() -> bool:
     return MARK in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-def announce(devices: int) -> None:
-    """Lets the processes that the Trainer will start know that they are followers."""
-    os.environ[MARK] = str(devices)
+def announce(checkpoint: Path | None) -> None:
+    """Lets the processes that the Trainer will start know that they are followers, and what `--ckpt` means."""
+    os.environ[MARK] = str(checkpoint.resolve()) if checkpoint else ""
+
+
+def announced_checkpoint() -> str:
+    """The checkpoint of the first process: 'last' could be another one a moment later."""
+    return os.environ[MARK]
 
 
 def scratch_folder() -> Path:

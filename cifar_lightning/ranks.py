@@ -1,9 +1,11 @@
 """What the processes of one run, one per device, decide, share and add up together."""
 
+import signal
 from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
 # Batches between two comparisons of notes, where every process must come to the same decision at the same batch.
@@ -15,9 +17,18 @@ def any_of(trainer: Trainer, decision: bool) -> bool:
     return decision if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(decision, all=False)
 
 
-def is_time_to_compare(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether processes may decide something together after this batch; one process alone always may."""
-    return trainer.world_size == 1 or (batch_idx + 1) % COMPARE_EVERY == 0
+def decide(trainer: Trainer, batch_idx: int, decision: bool) -> bool:
+    """What is decided after this batch: by one process at once, by several together every `COMPARE_EVERY` batches."""
+    if trainer.world_size == 1:
+        return decision
+    return (batch_idx + 1) % COMPARE_EVERY == 0 and any_of(trainer, decision)
+
+
+def end_followers(trainer: Trainer) -> None:
+    """Where the first process fails the others wait for it: it ends them, before each says so in its own words."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.kill(signal.SIGKILL)
 
 
 def gathered(own: Any) -> list[Any]:

@@ -42,6 +42,12 @@ NEUTRAL_FLAGS = {
 # Settings that may differ between the runs of a recipe.
 ELSEWHERE = {"seed_everything", "data.root", "data.seed", "trainer.default_root_dir"}
 
+# What the settings that came after the first recorded runs are where they do nothing.
+OFF = {
+    "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
+    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
+}  # fmt: skip
+
 # The folders in front of an absolute path's last part: they name a machine, not the experiment.
 ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
 
@@ -133,12 +139,14 @@ def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
 def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two runs have other settings.
 
-    A setting that only one of them has is younger than the other run, which ran without it, as its default does; unless
-    it belongs to something, such as a scheduler, that the other run has not (null).
+    A setting that only one of them has is younger than the other run, which ran as if it were off.
     """
-    if any(one[name] != other[name] for name in one.keys() & other.keys()):
-        return True
-    return any(name.startswith(f"{leaf}.") for a, b in ((one, other), (other, one)) for name in a for leaf in b)
+    return any(
+        one.get(name, OFF.get(name)) != other.get(name, OFF.get(name))
+        and not (name not in one and other[name] is None)
+        and not (name not in other and one[name] is None)
+        for name in one.keys() | other.keys()
+    )
 
 
 def _settings(record: dict[str, Any]) -> dict[str, Any]:

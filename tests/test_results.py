@@ -125,6 +125,8 @@ def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Pat
         ),  # a younger run
         ({"model": {"scheduler": None, "compile": False}, "data": {"root": "elsewhere", "batch_size": 30}}, True),
         ({"model": {"scheduler": {"class_path": "StepLR"}}, "data": {"batch_size": 30}}, False),
+        ({"model": {"scheduler": None}, "data": {"batch_size": 30, "augment": {"flip": "random"}}}, False),
+        ({"model": {"scheduler": None, "compile": True}, "data": {"batch_size": 30}}, False),
         ({"model": {"scheduler": None}, "data": {"batch_size": 31}}, False),
     ],
 )

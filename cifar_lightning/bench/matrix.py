@@ -9,7 +9,8 @@ import torch
 
 from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import summary
-from cifar_lightning.bench.workbench import Workbench, synchronise
+from cifar_lightning.bench.workbench import Workbench
+from cifar_lightning.callbacks.timing import synchronise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

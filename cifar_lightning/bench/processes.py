@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,19 +13,16 @@ from cifar_lightning.errors import UserError
 
 Measure = Callable[[Span], float]
 
-# What `cpu` sets in this process, and a script that knows nothing of it would not have.
-OUR_ENVIRONMENT = ("THP_MEM_ALLOC_ENABLE", "CUDA_VISIBLE_DEVICES")
-
 
 @contextlib.contextmanager
 def started(
-    makers: Mapping[str, tuple[Callable[..., Measure], tuple[Any, ...]]], tuned: str
+    makers: Mapping[str, tuple[Callable[..., Measure], tuple[Any, ...]]], tuned: Collection[str]
 ) -> Iterator[dict[str, Measure]]:
     """Starts a process for each contestant, all at once, and ends them when the context does.
 
     Args:
         makers: by name, a function of a module and its arguments; called in the process, it gives what measures there.
-        tuned: the contestant that has what `cifar_lightning.cpu` sets; the others have the environment without it.
+        tuned: the contestants that have what `cifar_lightning.cpu` sets; the others do without it.
 
     Yields:
         By name: hands a span to its process, waits, and returns what was measured or raises what was raised there.
@@ -36,8 +33,8 @@ def started(
     try:
         for name, (make, arguments) in makers.items():
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, make, arguments, name == tuned))
-            with contextlib.nullcontext() if name == tuned else _environment_of_a_script():
+            process = context.Process(target=_serve, args=(theirs, make, arguments, name in tuned))
+            with contextlib.nullcontext() if name in tuned else _environment_of_a_script():
                 process.start()
             theirs.close()
             processes.append(process)
@@ -75,12 +72,16 @@ def _serve(connection: Connection, make: Callable[..., Measure], arguments: tupl
         except EOFError:
             return
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            connection.send(error)
+            try:
+                connection.send(error)
+            except Exception:  # not every error can be sent
+                connection.send(UserError(f"{type(error).__name__}: {error}"))
 
 
 @contextlib.contextmanager
 def _environment_of_a_script() -> Iterator[None]:
-    kept = {name: os.environ.pop(name) for name in OUR_ENVIRONMENT if name in os.environ}
+    """What `cpu` has set in this process, a script that knows nothing of it would not have."""
+    kept = {name: os.environ.pop(name) for name in cpu.set_here if name in os.environ}
     try:
         yield
     finally:

@@ -46,10 +46,15 @@ def measure(bench: Workbench) -> dict[str, Any]:
     return {"batch_size": len(labels), **shares(times_us)}
 
 
+def is_product(operator: str) -> bool:
+    """Whether an operator multiplies matrices, as convolutions do."""
+    return any(product in operator for product in PRODUCTS)
+
+
 def shares(times: dict[str, float]) -> dict[str, Any]:
     """`operators` and `products` of `measure`, from each operator's own time."""
     total = sum(times.values())
     ordered = sorted(times, key=lambda name: times[name], reverse=True)
     named = {name: times[name] / total for name in ordered[:NAMED]}
-    products = sum(time for name, time in times.items() if any(product in name for product in PRODUCTS))
+    products = sum(time for name, time in times.items() if is_product(name))
     return {"operators": named | {"the rest": 1 - sum(named.values())}, "products": products / total}

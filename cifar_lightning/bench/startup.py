@@ -17,6 +17,12 @@ from cifar_lightning.bench.workbench import Workbench, find_data
 from cifar_lightning.errors import UserError
 
 FIT, IMPORTS = "fit until its first step", "importing torch, torchvision and lightning"
+IMPORT_AND_STAMP = """
+import sys, time
+import torch, torchvision, lightning
+with open(sys.argv[1], "w") as file:
+    print(repr(time.time()), file=file)
+"""
 PACKAGE_ROOT = Path(__file__).parents[2]
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 
@@ -67,9 +73,11 @@ def measure(bench: Workbench) -> dict[str, Any]:
         return ended_at - started_at
 
     def imports() -> float:
-        started_at = time.time()
-        run_to_end([sys.executable, "-c", "import torch, torchvision, lightning"])
-        return time.time() - started_at
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            stamp = Path(folder) / "imported.txt"
+            started_at = time.time()
+            run_to_end([sys.executable, "-c", IMPORT_AND_STAMP, str(stamp)])
+            return float(stamp.read_text(encoding="utf-8")) - started_at
 
     values = interleave({FIT: fit, IMPORTS: imports}, rounds, bench.watch)
     reads = interleave({"reading the data set": _reader(bench)}, rounds, bench.watch)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cifar_lightning.bench.measure import Summary, summary
+from cifar_lightning.bench.profile import is_product
 
 BEGIN = "<!-- bench: written by `python -m cifar_lightning bench --readme FILE`, not by hand -->"
 END = "<!-- end of bench -->"
@@ -114,11 +115,12 @@ def _training(content: dict[str, Any]) -> Iterator[Figure]:
         for other, ratio in result["ratio"].items():
             yield Figure(name, rates["ours"], "images/s", _beside(other, rates[other]), ratio)
         share = result["share_of_matrix_rate"]
-        yield Figure(name, result["flop_per_s"], "FLOP/s", f"matrix product, {result['matrix']}", share)
+        roof = f"the best matrix product, {result['matrix']}: {value_text(result['matrix_rate'], 'FLOP/s')}"
+        yield Figure(name, result["flop_per_s"], "FLOP/s", roof, share)
 
 
 def _profile(content: dict[str, Any]) -> Iterator[Figure]:
-    others = [(name, share) for name, share in content["operators"].items() if "convolution" not in name]
+    others = [(name, share) for name, share in content["operators"].items() if not is_product(name)]
     beside = "beside them: " + ", ".join(f"{name.removeprefix('aten::')} {share:.0%}" for name, share in others)
     products = summary([content["products"]])
     yield Figure(f"matrix products' share of the step's time, batch {content['batch_size']}", products, "share", beside)
@@ -128,8 +130,8 @@ def _overhead(content: dict[str, Any]) -> Iterator[Figure]:
     for key, name in (("trainer", "the Trainer's loop"), ("ours", "what `fit` adds to it")):
         shares = [f"{share[key]:.1%} at batch {size}" for size, share in content["share_of_step"].items()]
         fastest = value_text(content["fastest_us"][key], "us")
-        beside = f"fastest rounds: {fastest}; share of the net's step: {', '.join(shares)}"
-        yield Figure(f"overhead of a step, {name}", content[f"{key}_us"], "us", beside)
+        beside = f"fastest rounds: {fastest}; of the CNN's step: {', '.join(shares)}"
+        yield Figure(f"overhead of a step, one-layer net, {name}", content[f"{key}_us"], "us", beside)
 
 
 def _conditions(content: dict[str, Any]) -> str:

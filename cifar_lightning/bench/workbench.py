@@ -8,6 +8,7 @@ import torch
 from cifar_lightning import environment
 from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import Watch, nobody
+from cifar_lightning.callbacks.timing import synchronise
 from cifar_lightning.data import archive
 from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.datamodule import CIFAR10DataModule
@@ -57,12 +58,6 @@ class Workbench:
             shuffle=True,
             augmentation=augmentation,
         )
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until `device` has done all that was asked of it; the CPU always has."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def accelerator_of(flag: str) -> str:

@@ -60,6 +60,7 @@ class LastCheckpoint(EpochCheckpoint):
         super().__init__(folder, "last")
         self._path = folder / "last.ckpt"
         self._saved_at = 0.0
+        self._is_due = False  # every process knows
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is nothing to save yet."""
@@ -67,17 +68,17 @@ class LastCheckpoint(EpochCheckpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end of the epoch before has saved."""
-        self._saved_at = time.monotonic()
+        self._saved_at, self._is_due = time.monotonic(), False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves when it is time."""
-        if not ranks.is_time_to_compare(trainer, batch_idx) or not is_between_steps(trainer, batch_idx):
-            return
-        if ranks.any_of(trainer, time.monotonic() - self._saved_at >= SAVE_EVERY_S):
+        is_late = time.monotonic() - self._saved_at >= SAVE_EVERY_S
+        self._is_due = self._is_due or ranks.decide(trainer, batch_idx, is_late)
+        if self._is_due and is_between_steps(trainer, batch_idx):
             trainer.save_checkpoint(self._path)
-            self._saved_at = time.monotonic()
+            self._saved_at, self._is_due = time.monotonic(), False
 
 
 def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_lightning import ranks
-from cifar_lightning.data.order import generator_for
+from cifar_lightning.data.order import RANK_STREAM, generator_for
 
 KEY = "cifar_lightning"  # our section of the checkpoint
 
@@ -50,8 +50,8 @@ class ResumeState(Callback):
             _restore_random_states(self._random)
             self._random = None
         elif trainer.global_rank > 0:  # every process began with the run's seed: the same dropout on each would be less
-            seed = generator_for(self.identity["seed"], trainer.current_epoch, trainer.global_rank).initial_seed()
-            torch.manual_seed(seed)
+            stream = generator_for(self.identity["seed"], trainer.current_epoch, RANK_STREAM, trainer.global_rank)
+            torch.manual_seed(stream.initial_seed())
 
 
 def _random_states() -> dict[str, Any]:

@@ -34,10 +34,13 @@ class StopSignals(Callback):
     def __init__(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint
         self.received: int | None = None
+        self._is_stopping = False  # every process knows
+        self._when = ""
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signals over; later than Lightning, whose own SIGTERM handler ends a run with exit code 0."""
+        self._when = "after this batch" if trainer.world_size == 1 else f"within {ranks.COMPARE_EVERY} batches"
         self._previous = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -54,9 +57,8 @@ class StopSignals(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A signal during training."""
-        if not ranks.is_time_to_compare(trainer, batch_idx) or not is_between_steps(trainer, batch_idx):
-            return
-        if ranks.any_of(trainer, self.received is not None):
+        self._is_stopping = self._is_stopping or ranks.decide(trainer, batch_idx, self.received is not None)
+        if self._is_stopping and is_between_steps(trainer, batch_idx):
             if self.checkpoint is not None:
                 trainer.save_checkpoint(self.checkpoint)
             self._stop_if_asked(trainer)
@@ -70,7 +72,7 @@ class StopSignals(Callback):
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
         if not follower.is_follower():
-            print(f"{signal.Signals(signum).name}: stopping after this batch (once more: at once)", file=sys.stderr)
+            print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if not ranks.any_of(trainer, self.received is not None):

@@ -4,11 +4,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_lightning.files import write_csv
 
 COLUMNS = ("epoch", "train_s", "val_s", "images_per_second")
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until `device` has done all that was asked of it; the CPU always has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
 
 
 class Timing(Callback):
@@ -50,7 +57,8 @@ class Timing(Callback):
         self._images += len(batch[1]) * trainer.world_size
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validation is timed apart."""
+        """Validation is timed apart, and begins when what was asked of a GPU in training is done."""
+        synchronise(pl_module.device)
         self._val_started_at = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -59,6 +67,7 @@ class Timing(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the row."""
+        synchronise(pl_module.device)
         train_s = self._elapsed_s() - self._val_s
         self._started_at = None
         self.images_per_second = self._images / train_s

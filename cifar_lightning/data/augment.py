@@ -101,11 +101,10 @@ def windows(padded: Tensor, padding: int) -> Tensor:
 
 
 def flip(images: Tensor, flips: Tensor) -> Tensor:
-    """Images (N, H, W, 3) with those mirrored whose `flips` (N,) is set; in place.
-
-    `flips` on the CPU spares a GPU the wait for their number.
-    """
-    chosen = torch.nonzero(flips).flatten().to(images.device)
+    """Images (N, H, W, 3) with those mirrored whose `flips` (N,) is set. On a CPU `images` itself is changed."""
+    if images.device.type != "cpu":  # where to know how many they are would be to wait for the device
+        return torch.where(flips[:, None, None, None], images.flip(2), images)
+    chosen = torch.nonzero(flips).flatten()
     # Faster than torch.where over all of them, which takes each byte by itself.
     images[chosen] = images[chosen].flip(2)
     return images

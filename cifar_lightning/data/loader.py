@@ -1,6 +1,7 @@
 """TensorLoader: batches straight from a data set in memory, in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from cifar_lightning.data import augment
 from cifar_lightning.data.augment import Augmentation, Draws
-from cifar_lightning.data.order import epoch_order, evaluation_share, generator_for, training_share
+from cifar_lightning.data.order import AUGMENTATION_STREAM, epoch_order, evaluation_share, generator_for, training_share
 
 # Per channel (R, G, B), measured over the 50,000 training images in units of 0 to 1.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -18,17 +19,21 @@ NO_AUGMENTATION = Augmentation()
 # Images that are prepared at once: enough to spread the cost of a dozen calls over many small batches, few enough that
 # their floats stay in the processor's cache and in memory that the allocator has at hand.
 CHUNK = 1024
-AUGMENTATION_STREAM = 1  # sets the generators of augmentation apart from those of the order
 
 Batch = tuple[Tensor, Tensor]
 
 
+@cache
+def _affine(pixels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and summand of each value of an image: a long row is faster than a broadcast over three channels."""
+    with torch.inference_mode(False):  # made in a validation, they are used in training as well
+        mean, std = torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
+        return (1 / (255 * std)).repeat(pixels).to(device), (-mean / std).repeat(pixels).to(device)
+
+
 def normalise(images: Tensor) -> Tensor:
     """Turns uint8 images (N, H, W, 3) into normalised float32 of the same shape, by the training set's statistics."""
-    mean, std = (torch.tensor(values, device=images.device) for values in (CIFAR10_MEAN, CIFAR10_STD))
-    # One factor and one summand for each value of an image: a long row is faster than a broadcast over three channels.
-    pixels = images.shape[1] * images.shape[2]
-    factor, summand = (1 / (255 * std)).repeat(pixels), (-mean / std).repeat(pixels)
+    factor, summand = _affine(images.shape[1] * images.shape[2], images.device)
     return images.flatten(1).float().mul_(factor).add_(summand).view(images.shape)
 
 
@@ -104,6 +109,7 @@ class TensorLoader:
         epoch, size = self._epoch, self._own_batch_size
         everything = torch.arange(len(self.labels))
         share = self._share(epoch_order(len(self.labels), self.seed, epoch) if self.shuffle else everything)
+        share = share.to(self.labels.device)
         draws = self._draw(epoch)
         per_chunk = max(CHUNK // size, 1)
         for first in range(self._next_batch, len(self), per_chunk):
@@ -138,20 +144,20 @@ class TensorLoader:
         if self.augmentation == NO_AUGMENTATION:
             return None
         first, current = (generator_for(self.seed, number, AUGMENTATION_STREAM) for number in (0, epoch))
-        return augment.draw(self.augmentation, len(self.labels), epoch, first, current)
+        draws = augment.draw(self.augmentation, len(self.labels), epoch, first, current)
+        return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
     def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
         """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
-        at_home = chosen.to(self.labels.device)
-        labels = self.labels[at_home].to(self.device)
+        labels = self.labels[chosen].to(self.device)
         if draws is None:
-            images = normalise(self._windows[at_home, 0, 0].to(self.device))
+            images = normalise(self._windows[chosen, 0, 0].to(self.device))
         else:
             options = self.augmentation
             own = Draws(*(drawn[chosen] for drawn in draws))
-            down, right = (own.shifts + options.crop_padding).to(self.labels.device).unbind(1)
-            images = self._windows[at_home, down, right].to(self.device)
-            images = normalise(augment.flip(images, own.flips) if options.flip != "none" else images)
+            down, right = (own.shifts + options.crop_padding).unbind(1)
+            images = self._windows[chosen, down, right].to(self.device)
+            images = normalise(augment.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
             if options.brightness or options.contrast:
                 images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:

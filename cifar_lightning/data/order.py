@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+# Set the keys of different purposes apart; never 0, which would be as if it were not there.
+AUGMENTATION_STREAM, RANK_STREAM = 1, 2
+
 
 def generator_for(*key: int) -> Generator:
     """A CPU generator that depends on all of `key` alone; two keys that differ give unrelated streams.

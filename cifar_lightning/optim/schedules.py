@@ -23,8 +23,8 @@ def cosine(progress: float, warmup: float, end: float) -> float:
 class ProgressLR(LambdaLR):
     """Sets the rate before each step to the optimizer's own times `factor(progress)`.
 
-    `total_steps` is the training's length in optimizer steps. `Classifier` sets it when training starts, from the
-    number of batches that the data really have, so that no config counts steps.
+    `span` takes the training's length in optimizer steps. `Classifier` calls it when training starts, with what follows
+    from the number of batches that the data really have, so that no config counts steps.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -35,6 +35,13 @@ class ProgressLR(LambdaLR):
         """The share of the optimizer's own rate at `progress`, from 0 to 1."""
         raise NotImplementedError
 
+    def span(self, total_steps: int) -> None:
+        """Sets the training's length, and the rate of the next step by it."""
+        self.total_steps = total_steps
+        share = self.factor(self._progress(self.last_epoch))
+        for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = rate * share
+
     def state_dict(self) -> dict[str, object]:
         """The position without the length: a run that is extended stretches its schedule over the new length."""
         return {name: value for name, value in super().state_dict().items() if name != "total_steps"}
@@ -43,7 +50,7 @@ class ProgressLR(LambdaLR):
         if step == 0:  # asked for when the scheduler is made, before anybody knows the length
             return 0.0
         if self.total_steps is None:
-            raise RuntimeError(f"{type(self).__name__}.total_steps is not set: it is the training's length in steps")
+            raise RuntimeError(f"{type(self).__name__} does not know the training's length: call span()")
         return min(step / self.total_steps, 1.0)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lightning import cpu
 from cifar_lightning.bench.processes import Measure, started
 from cifar_lightning.bench.stopwatch import Span
 from cifar_lightning.errors import UserError
@@ -30,8 +31,9 @@ def make(kind: str, notes: Path) -> Measure:
 
 def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    monkeypatch.setattr(cpu, "set_here", {"THP_MEM_ALLOC_ENABLE"})
     notes = {name: tmp_path / name for name in ("ours", "plain")}
-    with started({name: (make, ("answers", path)) for name, path in notes.items()}, tuned="ours") as contestants:
+    with started({name: (make, ("answers", path)) for name, path in notes.items()}, tuned=["ours"]) as contestants:
         assert {name: rate(SPAN) for name, rate in contestants.items()} == {"ours": 16.0, "plain": 16.0}
         assert contestants["ours"](SPAN) == 16.0
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
@@ -48,7 +50,7 @@ def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkey
 
 def test_what_is_raised_there_is_raised_here(tmp_path: Path) -> None:
     makers = {kind: (make, (kind, tmp_path / kind)) for kind in ("fails", "dies")}
-    with started(makers, tuned="") as contestants:
+    with started(makers, tuned=[]) as contestants:
         with pytest.raises(ValueError, match="not today"):
             contestants["fails"](SPAN)
         with pytest.raises(UserError, match="the process of the contestant 'dies' died"):
