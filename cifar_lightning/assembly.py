@@ -50,7 +50,7 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
         timing,
         curves,
         ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml(), {key: record[key] for key in IDENTITY}, changes),
+        ResumeState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
         StopSignals(last if keeps_checkpoints else None),
         scorer,
     ]

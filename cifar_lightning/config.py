@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import warnings
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,7 @@ class Experiment(LightningCLI):
             return Path(named[0]).stem
         return self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
 
+    @cached_property
     def resolved_yaml(self) -> str:
         """The configuration with every default filled in; `--config` takes it back."""
         config = self.config.clone()
@@ -205,7 +207,7 @@ class Experiment(LightningCLI):
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
-        return yaml.safe_load(self.resolved_yaml())
+        return yaml.safe_load(self.resolved_yaml)
 
     def _check_devices(self, trainer: Trainer) -> None:
         """Before the Trainer starts other processes, which would all complain."""

@@ -8,17 +8,19 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning import environment, pictures, runs
 from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.callbacks.first_epoch import AfterFirstEpoch
 from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
+from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.order import dropped_images
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_text
@@ -50,8 +52,10 @@ def fit(arguments: list[str]) -> int:
     dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
     record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
     runs.write_record(folder, record)
-    write_text(folder / "config.yaml", experiment.resolved_yaml())
+    write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = dict(record)
+    callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(AfterFirstEpoch(lambda: _describe(experiment, parts, layers, started)))
     try:
         if not is_follower():
             _introduce(experiment, parts.trainer, folder, layers, record)
@@ -144,13 +148,10 @@ def _limit(config: dict[str, Any], name: str) -> Any:
 def _introduce(
     experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
 ) -> None:
-    """Says what is about to run, on the console and in TensorBoard."""
+    """Says on the console what is about to run."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
-    sizes = f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
-    if not data.sizes["val"]:
-        sizes = f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
-    console.print(f"run     {folder}", f"data    {data.source}: {sizes}", sep="\n")
+    console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
     if record["dropped_per_epoch"]:
@@ -166,15 +167,28 @@ def _introduce(
         table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
     table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
     console.print(table)
-    for logger in trainer.loggers:
-        if isinstance(logger, RunTensorBoard) and "resumed" not in record:
+
+
+def _describe(experiment: Experiment, parts: Assembly, layers: LayerTable, record: dict[str, Any]) -> None:
+    """Says the same in TensorBoard, with sample pictures; once in a run."""
+    data = experiment.datamodule
+    if "resumed" in record and len(parts.curves.rows) > 1:
+        return
+    for logger in parts.trainer.loggers:
+        if isinstance(logger, RunTensorBoard):
             images, labels = data.images_of("train")
             writer = logger.experiment
             writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
-            writer.add_text("data", f"{data.source}: {sizes}")
+            writer.add_text("data", f"{data.source}: {_sizes(data)}")
             writer.add_text("layers", as_markdown(layers))
-            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml().splitlines()))
+            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml.splitlines()))
             writer.flush()
+
+
+def _sizes(data: CIFAR10DataModule) -> str:
+    if not data.sizes["val"]:
+        return f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
+    return f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
 
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ def test_augmentation_by_flags_and_by_file_reaches_the_data(tmp_path: Path) -> N
     (tmp_path / "one.yaml").write_text("data: {augment: {flip: random, crop_padding: 2}}\n")
     made = experiment("--config", f"{tmp_path}/one.yaml", "--data.augment.flip=alternating")
     assert made.datamodule.augment == expected
-    (tmp_path / "config.yaml").write_text(made.resolved_yaml())
+    (tmp_path / "config.yaml").write_text(made.resolved_yaml)
     assert experiment("--config", f"{tmp_path}/config.yaml").datamodule.augment == expected
     assert experiment().datamodule.augment == Augmentation()
 
@@ -107,7 +107,7 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
     first = experiment(
         "--model.net.dropout=0.1", "--data.batch_size=7", "--model.scheduler=StepLR", "--model.scheduler.step_size=3"
     )
-    (tmp_path / "config.yaml").write_text(first.resolved_yaml())
+    (tmp_path / "config.yaml").write_text(first.resolved_yaml)
     second = experiment("--config", str(tmp_path / "config.yaml"))
     assert second.resolved() == first.resolved()
     assert first.resolved()["trainer"]["precision"] in ("bf16-mixed", "32-true")  # resolved, not null

@@ -143,10 +143,12 @@ class CIFAR10DataModule(LightningDataModule):
                     f"data.batch_size {self.batch_size} is above the {len(train)} training images; "
                     f"give at most {len(train)}"
                 )
-            self._train = images[train], labels[train]
-            self._val = images[val], labels[val]
+            # index_select, unlike images[...], gives contiguous images, whatever the order of the memory it reads.
+            self._train = images.index_select(0, train), labels[train]
+            self._val = images.index_select(0, val), labels[val]
         if stage == "test" and self._test is None:
-            self._test = self._read(train=False)
+            images, labels = self._read(train=False)
+            self._test = images.contiguous(), labels
 
     def train_dataloader(self) -> TensorLoader:
         """Batches of the training split, in a new order each epoch, augmented.
@@ -190,7 +192,7 @@ class CIFAR10DataModule(LightningDataModule):
             dataset = self._official(self.root.path, train)
             images, labels = dataset.data, np.asarray(dataset.targets, dtype=np.int64)
             self.class_names = tuple(dataset.classes)
-        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
     def _official(self, root: Path, train: bool) -> CIFAR10:
         try:
