@@ -13,8 +13,10 @@ from cifar_lightning.callbacks.progress import ProgressLines
 from cifar_lightning.callbacks.resume_state import ResumeState
 from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.signals import StopSignals
+from cifar_lightning.callbacks.speed import SpeedClock
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.callbacks.timing import Timing
+from cifar_lightning.callbacks.warm_up import CompileWarmUp
 from cifar_lightning.config import Experiment
 
 IDENTITY = ("recipe", "seed", "source", "synthetic")  # what a checkpoint says of its run
@@ -27,6 +29,7 @@ class Assembly(NamedTuple):
     timing: Timing
     curves: LearningCurves
     scorer: Scorer
+    speed: SpeedClock
 
 
 def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]) -> Assembly:
@@ -44,9 +47,11 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / runs.CHECKPOINTS / "last.ckpt"
-    timing, scorer = Timing(folder), Scorer()
+    timing, scorer, speed = Timing(folder), Scorer(), SpeedClock()
     curves = LearningCurves(folder, timing, f"{record['recipe']}, seed {record['seed']}, {record['source']}")
     callbacks: list[Callback] = [
+        *([CompileWarmUp()] if experiment.model.compiles else []),
+        speed,
         timing,
         curves,
         ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
@@ -58,4 +63,4 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
         callbacks += checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
     own = settings.logger not in (None, True)
     logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
-    return Assembly(experiment.make_trainer(callbacks, logger), timing, curves, scorer)
+    return Assembly(experiment.make_trainer(callbacks, logger), timing, curves, scorer, speed)

@@ -1,7 +1,7 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cifar_lightning import ranks
 from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.optim.schedules import ProgressLR
+from cifar_lightning.tta import TTA, averaged_logits
 
 Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,)
 
@@ -33,6 +34,15 @@ def planned_steps(trainer: Trainer) -> int:
     return max(min(limits), 1)
 
 
+@runtime_checkable
+class StartsFromImages(Protocol):
+    """A net that computes some of its values from training images before its first step."""
+
+    def start_from_images(self, images: Tensor) -> None:
+        """Takes normalised images (N, 3, 32, 32)."""
+        ...
+
+
 class Classifier(LightningModule):
     """Trains `net` with cross entropy and counts loss and accuracy per split.
 
@@ -44,6 +54,12 @@ class Classifier(LightningModule):
         scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch.
         channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
         compile: run the net through torch.compile: it takes its time first, and on a CPU needs a C++ compiler.
+        label_smoothing: share of the target that is spread over all classes in the training's loss, from 0 to below 1
+            (Szegedy et al., arXiv 1512.00567); evaluation uses the plain cross entropy.
+        tta: test-time augmentation for a second evaluation of the final weights, beside the plain one.
+
+    Raises:
+        ValueError: `label_smoothing` is out of range.
     """
 
     def __init__(
@@ -54,14 +70,21 @@ class Classifier(LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         channels_last: bool = True,
         compile: bool = False,
+        label_smoothing: float = 0.0,
+        tta: TTA = TTA(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
-        self._compiles, self._is_compiled = compile, False
+        self.label_smoothing = label_smoothing
+        self.tta = tta
+        self.uses_tta = False  # in the evaluation that comes next
+        self.compiles, self._is_compiled = compile, False
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised float images (N, 3, 32, 32) to float32 logits (N, C), whatever the precision inside."""
@@ -69,9 +92,14 @@ class Classifier(LightningModule):
 
     def configure_model(self) -> None:
         """Compiles the net once, in place: its parameters keep their names, and checkpoints do not change."""
-        if self._compiles and not self._is_compiled:
+        if self.compiles and not self._is_compiled:
             self.net.compile()
             self._is_compiled = True
+
+    @property
+    def has_tta(self) -> bool:
+        """Whether the final weights are to be evaluated with test-time augmentation as well."""
+        return self.tta.views != "none"
 
     def epoch_metrics(self, split: str) -> dict[str, float]:
         """`loss` and `accuracy` of `split` in its current or last epoch. Waits for the device: once per epoch."""
@@ -94,6 +122,12 @@ class Classifier(LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ProgressLR):
                 config.scheduler.span(planned_steps(self.trainer))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before the first step of all, and never on a resume: what the net computes from images."""
+        if batch_idx == 0 and self.trainer.global_step == 0 and isinstance(self.net, StartsFromImages):
+            # Of all processes together, so that their number makes no difference.
+            self.net.start_from_images(torch.cat([part.to(self.device) for part in ranks.gathered(batch[0])]))
 
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""
@@ -146,8 +180,9 @@ class Classifier(LightningModule):
 
     def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
         images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        smoothing = self.label_smoothing if split == "train" else 0.0
+        logits = averaged_logits(self, images, self.tta) if self.uses_tta else self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         self.metrics_of(split).update(loss, logits, labels)
         return {"loss": loss, "logits": logits, "labels": labels}
 

@@ -193,7 +193,7 @@ def _sizes(data: CIFAR10DataModule) -> str:
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
-    trainer, timing, curves, scorer = parts
+    trainer, timing, curves, scorer, speed = parts
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         evaluation = score(experiment, trainer, scorer, "test")
@@ -201,6 +201,13 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[
         print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
         if trainer.is_global_zero:
             save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+        if experiment.model.has_tta:
+            augmented = score(experiment, trainer, scorer, "test", uses_tta=True)
+            metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
+            print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
+        if took := speed.result():
+            record["speed"] = took
+            print(_speed_line(took))
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
     record |= {
@@ -221,6 +228,12 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[
             logger.log_hyperparams(_flat(record["config"]), _final_scalars(metrics), step=len(curves.rows))
             logger.finalize("success")
     print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
+
+
+def _speed_line(took: dict[str, float]) -> str:
+    parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
+    tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
+    return f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}"
 
 
 def _final_scalars(metrics: dict[str, Any]) -> dict[str, float]:

@@ -30,10 +30,12 @@ def validate(arguments: list[str]) -> int:
     return _score_checkpoint("validate", arguments)
 
 
-def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str) -> Evaluation:
+def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str, uses_tta: bool = False) -> Evaluation:
     """Runs Lightning's evaluation loop over `split` ('test' or 'validate') with the weights that the model holds."""
     loop = trainer.test if split == "test" else trainer.validate
+    experiment.model.uses_tta = uses_tta
     loop(experiment.model, datamodule=experiment.datamodule, verbose=False)
+    experiment.model.uses_tta = False
     assert scorer.evaluation is not None
     return scorer.evaluation
 
@@ -79,6 +81,12 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     experiment.datamodule.setup(verb)
     scorer = Scorer()
     evaluation = score(experiment, experiment.make_trainer([scorer], logger=False), scorer, verb)
+    model = experiment.model
+    augmented = (
+        score(experiment, experiment.make_trainer([scorer], logger=False), scorer, verb, True)
+        if model.has_tta
+        else None
+    )
     folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
     result = {
         "checkpoint": path.name,
@@ -87,8 +95,12 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         "precision": experiment.config.trainer.precision,
         **evaluation.to_dict(),
     }
+    if augmented is not None:
+        result["tta"] = {"views": str(model.tta), **augmented.to_dict()}
     write_json(folder / f"{verb}.json", result)
     _print(verb, evaluation, f"{path}, {experiment.datamodule.source}")
+    if augmented is not None:
+        print(summary_line(verb, augmented, f"the same weights, TTA {model.tta}"))
     print(f"written {folder / f'{verb}.json'}")
     return 0
 

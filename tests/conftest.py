@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from data.official_format import TinyDataset, tiny_dataset
 from tiny import TINY_FLAGS
 
@@ -19,6 +20,12 @@ def no_outer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine has set does not reach a test."""
     for name in ("CIFAR10_ROOT", "CIFAR10_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def seeded() -> None:
+    """The same numbers in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

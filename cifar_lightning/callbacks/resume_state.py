@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_lightning import ranks
+from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.order import RANK_STREAM, generator_for
 
 KEY = "cifar_lightning"  # our section of the checkpoint
@@ -44,8 +45,12 @@ class ResumeState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the random states back, and the flags in force."""
-        for group in trainer.optimizers[0].param_groups:
-            group.update(self.optimizer_changes)
+        if self.optimizer_changes:
+            assert isinstance(pl_module, Classifier)
+            # Made anew with the flags, since one setting can be meant for one of several groups.
+            anew = pl_module.make_optimizer(pl_module.net.parameters())
+            for group, wanted in zip(trainer.optimizers[0].param_groups, anew.param_groups, strict=True):
+                group.update({name: value for name, value in wanted.items() if name != "params"})
         if self._random is not None:
             _restore_random_states(self._random)
             self._random = None

@@ -1,0 +1,120 @@
+"""What does each part of cpu78 buy? The recipe with each part off in turn, by validation accuracy.
+
+    python benchmarks/ablation.py --runs 20
+
+trains what has not been trained yet (seeds 0 to runs - 1 of every variant, two at a time with one thread each, into
+`lightning_logs/`) on 45,000 images, compares the last epoch's accuracy on the other 5,000 by seed, and writes
+`results/ablation_cpu78.json`. The test set is left alone. The number of runs is fixed before the first one is
+looked at.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from cifar_lightning import runs
+from cifar_lightning.cli import main as command
+from cifar_lightning.files import write_json
+from cifar_lightning.results import without_folders
+
+CONFIG = Path("configs/speed/cpu78.yaml")
+WHOLE = "all parts"
+ADAM = "--model.optimizer=torch.optim.Adam"
+# By name: the flags that take the part away.
+VARIANTS: dict[str, list[str]] = {
+    WHOLE: [],
+    "a first layer that learns instead of whitening": ["--model.net.whitening=false"],
+    "random instead of identity initialisation": ["--model.net.identity=false"],
+    "Adam at 0.003 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.003"],
+    "Adam at 0.01 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.01"],
+    "Adam at 0.03 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.03"],
+    "one rate for all (Muon's)": ["--model.optimizer.dense_lr=0.15", "--model.optimizer.vector_lr=0.15"],
+    "a constant rate": ["--model.scheduler=null"],
+    "no label smoothing": ["--model.label_smoothing=0"],
+    "no flip": ["--data.augment.flip=none"],
+    "GELU instead of ReLU": ["--model.net.activation=GELU"],
+}
+
+
+def finished_run(logs: Path) -> dict[str, Any] | None:
+    """The record of the finished run under `logs`, None where there is none."""
+    records = [runs.read_record(path.parent) for path in logs.glob(f"*/*/{runs.RECORD}")]
+    return next((record for record in records if record["status"] == "finished"), None)
+
+
+def train(job: tuple[str, int, Path]) -> tuple[str, dict[str, Any]]:
+    """Trains one seed of one variant, or finds that it is trained; returns the variant's name and the run's record."""
+    name, seed, logs = job
+    place = logs / f"{list(VARIANTS).index(name)}-{seed}"
+    record = finished_run(place)
+    if record is None:
+        flags = ["--config", str(CONFIG), "--data.val_size=5000", "--final_test=false", *VARIANTS[name]]
+        places = [f"--seed_everything={seed}", f"--trainer.default_root_dir={place}"]
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            exit_code = command(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
+        record = finished_run(place)
+        if exit_code or record is None:
+            raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
+    print(f"{name}, seed {seed}: {record['metrics']['last_epoch']['val_accuracy']:.2%}", flush=True)
+    return name, record
+
+
+def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
+    """By variant: mean, deviation, and the paired difference to the whole recipe with its 95% t interval."""
+    table: dict[str, Any] = {}
+    for name, values in accuracies.items():
+        row = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "val_accuracy": values}
+        if name != WHOLE:
+            differences = [value - whole for value, whole in zip(values, accuracies[WHOLE], strict=True)]
+            mean = statistics.fmean(differences)
+            low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(differences))
+            row["difference"] = {"mean": mean, "low": float(low), "high": float(high)}
+        table[name] = row
+    return table
+
+
+def main() -> None:
+    """Trains, compares, writes and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--logs", type=Path, default=Path("lightning_logs/ablation"))
+    parser.add_argument("--output", type=Path, default=Path("results/ablation_cpu78.json"))
+    arguments = parser.parse_args()
+    if arguments.runs < 2:
+        parser.error(f"--runs must be at least 2, got {arguments.runs}")
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    jobs = [(name, seed, arguments.logs) for seed in range(arguments.runs) for name in VARIANTS]
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        for name, record in pool.imap(train, jobs):
+            records[name].append(record)
+    first = records[WHOLE][0]
+    for record in (record for variant in records.values() for record in variant):
+        if record["commit"] != first["commit"] or record["dirty"] is not False:
+            sys.exit(f"{record['command']}: not of the one clean commit; remove {arguments.logs}, start again")
+    table = compare(
+        {name: [run["metrics"]["last_epoch"]["val_accuracy"] for run in variant] for name, variant in records.items()}
+    )
+    keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
+    result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}, "n": arguments.runs}
+    result["variants"] = [{"name": name, "flags": VARIANTS[name], **row} for name, row in table.items()]
+    write_json(arguments.output, without_folders(result))
+    for name, row in table.items():
+        difference = row.get("difference")
+        said = (
+            f"{100 * difference['mean']:+.2f} ({100 * difference['low']:+.2f} to {100 * difference['high']:+.2f})"
+            if difference
+            else ""
+        )
+        print(f"{name:<50} {row['mean']:.2%}  {said}")
+
+
+if __name__ == "__main__":
+    main()
