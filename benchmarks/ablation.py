@@ -34,7 +34,6 @@ VARIANTS: dict[str, list[str]] = {
     "random instead of identity initialisation": ["--model.net.identity=false"],
     "Adam at 0.003 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.003"],
     "Adam at 0.01 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.01"],
-    "Adam at 0.03 for all instead of Muon and SGD": [ADAM, "--model.optimizer.lr=0.03"],
     "one rate for all (Muon's)": ["--model.optimizer.dense_lr=0.15", "--model.optimizer.vector_lr=0.15"],
     "a constant rate": ["--model.scheduler=null"],
     "no label smoothing": ["--model.label_smoothing=0"],

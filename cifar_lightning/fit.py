@@ -15,7 +15,7 @@ from rich.table import Table
 from cifar_lightning import environment, pictures, runs
 from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
-from cifar_lightning.callbacks.first_epoch import AfterFirstEpoch
+from cifar_lightning.callbacks.in_no_hurry import InNoHurry
 from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
@@ -55,7 +55,7 @@ def fit(arguments: list[str]) -> int:
     write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = dict(record)
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(AfterFirstEpoch(lambda: _describe(experiment, parts, layers, started)))
+    callbacks.append(InNoHurry(lambda: _describe(experiment, parts, layers, started)))
     try:
         if not is_follower():
             _introduce(experiment, parts.trainer, folder, layers, record)

@@ -1,0 +1,38 @@
+"""InNoHurry: work that would keep the user waiting, done when nobody does."""
+
+import time
+from collections.abc import Callable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+PATIENCE_S = 60.0
+
+
+class InNoHurry(Callback):
+    """Calls `work` once: at the end of the first epoch after a minute of training, or when the training ends.
+
+    Args:
+        work: takes a second or so, which a run of seconds would feel.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work: Callable[[], None] | None = work
+        self._started_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The minute begins."""
+        self._started_at = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Does the work if it is time."""
+        if time.monotonic() - self._started_at >= PATIENCE_S:
+            self._do(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Does the work if it is not done."""
+        self._do(trainer)
+
+    def _do(self, trainer: Trainer) -> None:
+        if self.work is not None and trainer.is_global_zero:
+            self.work()
+        self.work = None
