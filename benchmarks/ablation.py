@@ -42,23 +42,17 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-def finished_run(logs: Path) -> dict[str, Any] | None:
-    """The record of the finished run under `logs`, None where there is none."""
-    records = [runs.read_record(path.parent) for path in logs.glob(f"*/*/{runs.RECORD}")]
-    return next((record for record in records if record["status"] == "finished"), None)
-
-
 def train(job: tuple[str, int, Path]) -> tuple[str, dict[str, Any]]:
     """Trains one seed of one variant, or finds that it is trained; returns the variant's name and the run's record."""
     name, seed, logs = job
     place = logs / f"{list(VARIANTS).index(name)}-{seed}"
-    record = finished_run(place)
+    record = runs.finished_run(place)
     if record is None:
         flags = ["--config", str(CONFIG), "--data.val_size=5000", "--final_test=false", *VARIANTS[name]]
         places = [f"--seed_everything={seed}", f"--trainer.default_root_dir={place}"]
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             exit_code = command(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
-        record = finished_run(place)
+        record = runs.finished_run(place)
         if exit_code or record is None:
             raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
     print(f"{name}, seed {seed}: {record['metrics']['last_epoch']['val_accuracy']:.2%}", flush=True)

@@ -24,18 +24,12 @@ MARGIN = 0.01  # one point of accuracy
 CONFIG = Path("configs/short.yaml")
 
 
-def finished_run(logs: Path) -> dict[str, Any] | None:
-    """The record of the finished run under `logs`, None where there is none."""
-    records = [runs.read_record(path.parent) for path in logs.glob(f"*/*/{runs.RECORD}")]
-    return next((record for record in records if record["status"] == "finished"), None)
-
-
 def train(logs: Path, precision: str, seed: int) -> dict[str, Any]:
     """Trains one run of a pair; returns its record."""
     flags = ["--config", str(CONFIG), "--final_test", "false", "--trainer.precision", precision]
     places = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(logs)]
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags, *places], check=True)
-    record = finished_run(logs)
+    record = runs.finished_run(logs)
     assert record is not None
     return record
 
@@ -72,7 +66,7 @@ def main() -> None:
         pairs.append({})
         for precision in PRECISIONS:
             logs = arguments.logs / f"{precision}-{seed}"
-            pairs[-1][precision] = finished_run(logs) or train(logs, precision, seed)
+            pairs[-1][precision] = runs.finished_run(logs) or train(logs, precision, seed)
     first = pairs[0]["bf16-mixed"]
     keys = ("commit", "dirty", "versions", "hardware", "config")
     for run in (run for pair in pairs for run in pair.values()):

@@ -299,6 +299,7 @@ def _quieten() -> None:
         ".*could not find the monitored key.*val/accuracy.*",  # an epoch without validation has no best
         ".*dirpath has changed.*",  # a new run that starts from another run's checkpoint
         ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
+        ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
     ):

@@ -64,6 +64,12 @@ def run_of(checkpoint: Path) -> Path | None:
     return Path(os.path.relpath(folder.parent)) if is_run else None
 
 
+def finished_run(logs: Path) -> dict[str, Any] | None:
+    """The record of the finished run under `logs`, which is one run's own; None where there is none."""
+    records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
+    return next((record for record in records if record["status"] == "finished"), None)
+
+
 def find_checkpoint(which: str, logs: Path) -> Path:
     """Resolves `--ckpt`.
 

@@ -1,0 +1,92 @@
+"""Floating point operations of the recipes, counted by torch's own counter on tensors without values.
+
+    python benchmarks/flops.py
+
+counts, for each speed recipe, one optimizer step (forward, backward, update) and one image's evaluation, multiplies
+them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix products and convolutions.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_lightning import environment
+from cifar_lightning.classifier import Classifier, StartsFromImages
+from cifar_lightning.config import Experiment
+from cifar_lightning.files import write_json
+
+CONFIGS = [*sorted(Path("configs/speed").glob("*.yaml")), Path("configs/resnet18.yaml")]
+TRAINING_IMAGES, TEST_IMAGES = 50_000, 10_000
+PUBLISHED = {"airbench94_muon (Jordan's own figure, github.com/KellerJordan/cifar10-airbench)": 0.29e15}
+
+
+def count(model: Classifier, batch_size: int) -> dict[str, float]:
+    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation."""
+    model = model.to("meta").train()
+    images = torch.empty(batch_size, 3, 32, 32, device="meta")
+    labels = torch.empty(batch_size, dtype=torch.int64, device="meta")
+    optimizer = model.make_optimizer(model.net.parameters())
+    with FlopCounterMode(display=False) as start:
+        if isinstance(model.net, StartsFromImages):
+            model.net.start_from_images(images)
+    with FlopCounterMode(display=False) as step:
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    with FlopCounterMode(display=False) as evaluation, torch.no_grad():
+        model.eval()(images)
+    return {
+        "start": float(start.get_total_flops()),
+        "step": float(step.get_total_flops()),
+        "evaluation_per_image": evaluation.get_total_flops() / batch_size,
+    }
+
+
+def recipe(config: Path) -> dict[str, Any]:
+    """The counts of a recipe and what its whole training and test, without test-time augmentation, come to."""
+    experiment = Experiment("fit", ["--config", str(config), "--trainer.precision=32-true"])
+    data, trainer = experiment.datamodule, experiment.config.trainer
+    per_epoch = math.ceil((TRAINING_IMAGES - data.val_size) / data.batch_size)
+    steps = trainer.max_epochs * min(per_epoch, trainer.limit_train_batches or per_epoch)
+    counted = count(experiment.model, data.batch_size)
+    # An epoch's last, smaller batch counts as a whole one.
+    train = counted["start"] + steps * counted["step"]
+    total = train + TEST_IMAGES * counted["evaluation_per_image"]
+    return {
+        "config": str(config),
+        "batch_size": data.batch_size,
+        "steps": steps,
+        **counted,
+        "train": train,
+        "total": total,
+    }
+
+
+def main() -> None:
+    """Counts, writes and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("results/flops.json"))
+    arguments = parser.parse_args()
+    recipes = [recipe(config) for config in CONFIGS]
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        **environment.commit(),
+        "versions": environment.versions(),
+        "unit": "floating point operations",
+        "recipes": recipes,
+        "published": PUBLISHED,
+    }
+    write_json(arguments.output, result)
+    for row in recipes:
+        print(f"{row['config']:<28} {row['steps']:>7,} steps  {row['total'] / 1e15:.4f} PFLOP")
+    for name, flop in PUBLISHED.items():
+        print(f"{name}: {flop / 1e15} PFLOP")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What benchmarks/speed.py, ablation.py and flops.py compute from finished runs and nets."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_lightning.classifier import Classifier
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(seed: int, accuracy: float, train_s: float, tta: float | None = None) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"test": {"accuracy": accuracy}}
+    speed = {"train_s": train_s, "evaluation_s": 1.0, "total_s": train_s + 1}
+    if tta is not None:
+        metrics["test_tta"] = {"accuracy": tta, "views": "flip"}
+        speed |= {"evaluation_tta_s": 2.0, "total_tta_s": train_s + 2}
+    return {"seed": seed, "metrics": metrics, "speed": speed}
+
+
+def test_speed_sums_up_its_runs() -> None:
+    records = [record(0, 0.78, 9.0, 0.79), record(1, 0.80, 11.0, 0.81), record(2, 0.79, 10.0, 0.80)]
+    result = load("speed").summarise(records, [30.0, 36.0, 40.0])
+    assert result["n"] == 3
+    assert result["test_accuracy"]["mean"] == pytest.approx(0.79)
+    assert result["test_accuracy"]["sd"] == pytest.approx(0.01)
+    # t of 2 degrees of freedom at 97.5% is 4.3027.
+    assert result["test_accuracy"]["low"] == pytest.approx(0.79 - 4.3027 * 0.01 / 3**0.5, abs=1e-5)
+    assert result["test_accuracy_tta"]["mean"] == pytest.approx(0.80)
+    assert result["tta"] == "flip"
+    assert result["median_s"] == {
+        "train_s": 10.0, "evaluation_s": 1.0, "total_s": 11.0, "evaluation_tta_s": 2.0, "total_tta_s": 12.0,
+    }  # fmt: skip
+    assert result["report_30_epochs_s"] == 30 * 36.0
+    assert result["report_over_recipe"] == pytest.approx(30 * 36.0 / 11.0)
+    assert [run["test_accuracy"] for run in result["runs"]] == [0.78, 0.80, 0.79]
+
+
+def test_speed_without_tta_has_no_figures_of_it() -> None:
+    result = load("speed").summarise([record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [30.0])
+    assert "test_accuracy_tta" not in result
+    assert result["median_s"].keys() == {"train_s", "evaluation_s", "total_s"}
+
+
+def test_the_ablation_compares_by_seed() -> None:
+    ablation = load("ablation")
+    table = ablation.compare({ablation.WHOLE: [0.80, 0.78, 0.82], "no flip": [0.79, 0.77, 0.80]})
+    assert "difference" not in table[ablation.WHOLE]
+    difference = table["no flip"]["difference"]
+    assert difference["mean"] == pytest.approx(-0.04 / 3)
+    deviation = (2 * (1 / 300) ** 2 + (2 / 300) ** 2) ** 0.5 / 2**0.5
+    assert difference["high"] == pytest.approx(-0.04 / 3 + 4.3027 * deviation / 3**0.5, abs=1e-5)
+    assert table["no flip"]["mean"] == pytest.approx(2.36 / 3)
+
+
+def test_every_variant_of_the_ablation_is_a_setting_of_the_recipe() -> None:
+    ablation = load("ablation")
+    from cifar_lightning.config import Experiment
+
+    config = str(Path(__file__).parents[1] / ablation.CONFIG)
+    resolved = {
+        name: Experiment("fit", ["--config", config, "--trainer.accelerator=cpu", *flags]).resolved()
+        for name, flags in ablation.VARIANTS.items()
+    }
+    for name, settings in resolved.items():
+        assert (settings == resolved[ablation.WHOLE]) == (name == ablation.WHOLE), name
+
+
+class OneConvolution(nn.Module):
+    """A convolution of the whole image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 10, 32)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps images (N, 3, 32, 32) to logits (N, 10)."""
+        return self.convolution(images).flatten(1)
+
+
+def test_flops_of_a_net_that_can_be_counted_by_hand() -> None:
+    counted = load("flops").count(Classifier(OneConvolution()), batch_size=4)
+    per_image = 2 * 3 * 32 * 32 * 10
+    # The images need no gradient: forward and the gradient of the weights.
+    assert counted == {"start": 0.0, "step": 4 * 2 * per_image, "evaluation_per_image": per_image}
+
+
+def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    row = load("flops").recipe(Path("configs/speed/gpu94.yaml"))
+    assert row["steps"] == 200
+    assert row["total"] == pytest.approx(row["start"] + 200 * row["step"] + 10_000 * row["evaluation_per_image"])
+    assert row["start"] > 0

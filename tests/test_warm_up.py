@@ -1,0 +1,53 @@
+"""CompileWarmUp: every size of batch is seen before the training, and nothing of it is left."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
+from torch import Tensor, nn
+
+from cifar_lightning.callbacks.warm_up import CompileWarmUp
+from cifar_lightning.classifier import Classifier
+from cifar_lightning.nets.report_cnn import ReportCNN
+
+
+class Noting(nn.Module):
+    """A net that notes each batch's size, whether it trains, and the precision of what it gives."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.seen: list[tuple[int, bool, torch.dtype]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the net."""
+        logits = self.net(images)
+        self.seen.append((len(images), self.training, logits.dtype))
+        return logits
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44})
+    settings = SimpleNamespace(
+        datamodule=data, world_size=1, precision_plugin=MixedPrecision("bf16-mixed", device="cpu")
+    )
+    return cast(Trainer, settings)
+
+
+def test_each_size_is_run_in_the_trainings_precision_and_no_trace_is_left(trainer: Trainer, seeded: None) -> None:
+    net = Noting(ReportCNN(channels=(4, 4, 4), hidden_features=(8,)))
+    model = Classifier(net).train()
+    before: dict[str, Any] = {name: value.clone() for name, value in net.state_dict().items()}
+    random_state = torch.get_rng_state()
+    CompileWarmUp().on_train_start(trainer, model)
+    assert sorted(net.seen) == sorted(
+        [(8, True, torch.bfloat16), (4, True, torch.bfloat16), (20, False, torch.bfloat16)]
+    )
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert net.training
