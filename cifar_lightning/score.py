@@ -80,13 +80,9 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     experiment.datamodule.prepare_data()
     experiment.datamodule.setup(verb)
     scorer = Scorer()
-    evaluation = score(experiment, experiment.make_trainer([scorer], logger=False), scorer, verb)
-    model = experiment.model
-    augmented = (
-        score(experiment, experiment.make_trainer([scorer], logger=False), scorer, verb, True)
-        if model.has_tta
-        else None
-    )
+    trainer, model = experiment.make_trainer([scorer], logger=False), experiment.model
+    evaluation = score(experiment, trainer, scorer, verb)
+    augmented = score(experiment, trainer, scorer, verb, uses_tta=True) if model.has_tta else None
     folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
     result = {
         "checkpoint": path.name,

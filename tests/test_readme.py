@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from cifar_lightning import cli
 
@@ -50,3 +51,29 @@ def test_what_it_says_of_bf16_is_what_was_measured() -> None:
     said = f"{mean:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}: {recorded['verdict']}"
     assert recorded["n"] == 10
     assert said in README
+
+
+def read_result(name: str) -> Any:
+    return json.loads((PROJECT / "results" / name).read_text(encoding="utf-8"))
+
+
+def test_what_it_says_of_cpu78_is_what_was_measured() -> None:
+    speed, flops = read_result("speed_cpu78.json"), read_result("flops.json")
+    assert speed["dirty"] is False
+    assert [run["seed"] for run in speed["runs"]] == list(range(speed["n"]))
+    median_s = speed["median_s"]
+    (total,) = [row["total"] for row in flops["recipes"] if row["config"].endswith("cpu78.yaml")]
+    cells = ["[cpu78](configs/speed/cpu78.yaml)", str(speed["n"])]
+    for name, seconds in (("test_accuracy", "total_s"), ("test_accuracy_tta", "total_tta_s")):
+        accuracy = {key: 100 * value for key, value in speed[name].items()}
+        cells.append(
+            f"{accuracy['mean']:.2f}% ± {accuracy['sd']:.2f} ({accuracy['low']:.2f} to {accuracy['high']:.2f})"
+        )
+        cells.append(f"{median_s[seconds]:.1f} s")
+    cells += [f"{speed['report_30_epochs_s']:,.0f} s", f"{speed['report_over_recipe']:.0f}", f"{total / 1e15:.4f}"]
+    assert f"| {' | '.join(cells)} |" in README
+
+
+def test_what_it_says_of_flops_is_what_was_counted() -> None:
+    for row in read_result("flops.json")["recipes"]:
+        assert f"`{row['config'].removeprefix('configs/')}` {row['total'] / 1e15:.4f}" in README
