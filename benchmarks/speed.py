@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from scipy import stats
 
-from cifar_lightning import cpu, runs
+from cifar_lightning import cpu, environment, runs
 from cifar_lightning.bench.contestants import bare_loop
 from cifar_lightning.bench.effort import FULL
 from cifar_lightning.bench.stopwatch import Span
@@ -49,7 +49,7 @@ def time_bare_loop(epochs: int) -> float:
 def bare_epoch(epochs: int) -> float:
     """The same in a process of its own, as a script would run."""
     command = [sys.executable, __file__, "--bare-epochs", str(epochs)]
-    seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    seconds = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     print(f"bare loop: {seconds:.1f} s per epoch of the report's net", flush=True)
     return seconds
 
@@ -113,6 +113,10 @@ def main() -> None:
         parser.error(f"--runs must be at least 2, got {arguments.runs}")
     if arguments.logs.exists():
         parser.error(f"{arguments.logs} is there already: runs of several goes cannot be told apart; remove it")
+    if environment.commit()["dirty"] is not False:
+        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    if torch.cuda.is_available():
+        parser.error("the bare loop is that of a CPU: hide the GPU with CUDA_VISIBLE_DEVICES=")
     epochs_s = [bare_epoch(arguments.epochs)]
     records = []
     for seed in range(arguments.runs):
@@ -120,9 +124,9 @@ def main() -> None:
         if seed == arguments.runs // 2 - 1:
             epochs_s.append(bare_epoch(arguments.epochs))
     epochs_s.append(bare_epoch(arguments.epochs))
-    if any(run["dirty"] is not False for run in records):
-        sys.exit("these runs are of code that is in no commit: commit, and start again")
     first = records[0]
+    if any(run["dirty"] is not False or run["commit"] != first["commit"] for run in records):
+        sys.exit("the code changed while the runs ran: start again")
     keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
     result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}}
     result |= summarise(records, epochs_s)

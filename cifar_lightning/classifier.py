@@ -127,7 +127,7 @@ class Classifier(LightningModule):
         """Before the first step of all, and never on a resume: what the net computes from images."""
         if batch_idx == 0 and self.trainer.global_step == 0 and isinstance(self.net, StartsFromImages):
             # Of all processes together, so that their number makes no difference.
-            self.net.start_from_images(torch.cat([part.to(self.device) for part in ranks.gathered(batch[0])]))
+            self.net.start_from_images(torch.cat([part.to(self.device) for part in ranks.gathered(batch[0].cpu())]))
 
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""

@@ -136,8 +136,9 @@ class Experiment(LightningCLI):
             raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
         if trainer.strategy not in ("auto", "ddp"):
             raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
-        if self.config.data.augment is None:
-            raise ConfigError("data.augment: expected settings such as data.augment.flip, got null; leave it out")
+        for name, example in (("data.augment", "flip"), ("model.tta", "views")):
+            if self.config[name] is None:
+                raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
         if self.verb == "fit" and trainer.overfit_batches:
             raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
         if trainer.limit_test_batches is not None:

@@ -55,7 +55,7 @@ def fit(arguments: list[str]) -> int:
     write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = dict(record)
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(InNoHurry(lambda: _describe(experiment, parts, layers, started)))
+    callbacks.append(InNoHurry(lambda: _describe(experiment, parts, layers)))
     try:
         if not is_follower():
             _introduce(experiment, parts.trainer, folder, layers, record)
@@ -169,11 +169,9 @@ def _introduce(
     console.print(table)
 
 
-def _describe(experiment: Experiment, parts: Assembly, layers: LayerTable, record: dict[str, Any]) -> None:
-    """Says the same in TensorBoard, with sample pictures; once in a run."""
+def _describe(experiment: Experiment, parts: Assembly, layers: LayerTable) -> None:
+    """Says the same in TensorBoard, with sample pictures."""
     data = experiment.datamodule
-    if "resumed" in record and len(parts.curves.rows) > 1:
-        return
     for logger in parts.trainer.loggers:
         if isinstance(logger, RunTensorBoard):
             images, labels = data.images_of("train")
@@ -194,6 +192,7 @@ def _sizes(data: CIFAR10DataModule) -> str:
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
     trainer, timing, curves, scorer, speed = parts
+    record.pop("speed", None)  # of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         evaluation = score(experiment, trainer, scorer, "test")

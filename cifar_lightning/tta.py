@@ -59,6 +59,7 @@ def averaged_logits(net: Callable[[Tensor], Tensor], images: Tensor, tta: TTA) -
     if tta.views == "flip_translate":
         height, width = images.shape[2:]
         padded = F.pad(unsure, (1, 1, 1, 1), mode="reflect")
-        moved = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
+        corners = (padded[:, :, :height, :width], padded[:, :, 2:, 2:])
+        moved = [view.contiguous(memory_format=torch.channels_last) for view in corners]
         average = average / 2 + sum(net(view) + net(view.flip(3)) for view in moved) / 8
     return logits.index_copy(0, chosen, average.to(logits.dtype))

@@ -161,6 +161,9 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--trainer.num_nodes", "2"], "trainer.num_nodes must be 1"),
         (["--trainer.overfit_batches", "2"], "trainer.overfit_batches is not supported"),
         (["--config", "null.yaml"], "data.augment: expected settings such as data.augment.flip, got null"),
+        (["--config", "null_tta.yaml"], "model.tta: expected settings such as model.tta.views, got null"),
+        (["--model.tta.views", "mirror"], "model.tta.views: expected none or flip or flip_translate, got 'mirror'"),
+        (["--model.tta.below", "2"], "model.tta.below must be above 0 and at most 1, got 2.0"),
         (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
         (["--config", "broken.yaml"], "--config broken.yaml is not readable YAML: .*line 2"),
         (["--config", "latin.yaml"], "--config latin.yaml is not readable YAML"),
@@ -183,6 +186,7 @@ def test_wrong_input_is_one_line(
     Path("augment.yaml").write_text("data: {augment: random}\n")
     Path("flop.yaml").write_text("data: {augment: {flop: 3}}\n")
     Path("null.yaml").write_text("data: {augment: null}\n")
+    Path("null_tta.yaml").write_text("model: {tta: null}\n")
     Path("ckpt.yaml").write_text("ckpt: last\n")
     with pytest.raises(ConfigError) as caught:
         experiment(*arguments)

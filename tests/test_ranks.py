@@ -83,6 +83,27 @@ def test_two_processes_train_as_one_on_the_same_batches(run: Run) -> None:
     assert tests[1]["loss"] == pytest.approx(tests[0]["loss"], rel=1e-3)
 
 
+def test_the_whitening_and_the_averaged_views_are_those_of_one_process(run: Run) -> None:
+    flags = [
+        *SYNTHETIC, "--model.net=SpeedNet", "--model.net.widths=[4,4]", "--model.optimizer=MuonSGD",
+        "--model.optimizer.lr=0.1", "--data.batch_size=500", "--trainer.max_steps=2", "--model.tta.views=flip",
+        "--trainer.accelerator=cpu",
+    ]  # fmt: skip
+    assert run("fit", *flags, "--trainer.default_root_dir=one")[0] == 0
+    command("fit", *flags, *TWO, "--trainer.default_root_dir=two")
+    one, two = only_run("one"), only_run("two")
+    name = "net.layers.stem.0.weight"
+    # Signs of components are free: each comes with its negative.
+    torch.testing.assert_close(weights(two)[name].abs(), weights(one)[name].abs(), rtol=1e-3, atol=1e-3)
+    out = command("test", "--ckpt", str(two / "checkpoints" / "last.ckpt"), *TWO)
+    assert out.count("TTA flip") == 1
+    scored = json.loads((two / "test.json").read_text())["tta"]
+    trained = json.loads((two / "run.json").read_text())["metrics"]["test_tta"]
+    assert scored["images"] == 2000
+    assert scored["loss"] == pytest.approx(trained["loss"], rel=1e-5)
+    assert scored["accuracy"] == trained["accuracy"]
+
+
 def test_two_processes_score_a_checkpoint_as_one(run: Run) -> None:
     flags = [*SYNTHETIC, *TINY_NET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=10"]
     assert run("fit", *flags, "--data.eval_batch_size=333", "--trainer.accelerator=cpu")[0] == 0

@@ -88,8 +88,8 @@ def test_the_time_from_the_first_step_to_the_score(run: Run) -> None:
 
 
 def test_a_resumed_run_has_no_time(run: Run) -> None:
-    folder = trained(run, *SPEED, "--trainer.max_epochs=1", "--final_test=false")
-    exit_code, out, err = run("fit", "--ckpt=last", "--trainer.max_epochs=2", "--final_test=true")
+    folder = trained(run, *SPEED, "--trainer.max_epochs=1")
+    exit_code, out, err = run("fit", "--ckpt=last", "--trainer.max_epochs=2")
     assert exit_code == 0, err
     assert "speed" not in json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert "speed  " not in out

@@ -31,7 +31,8 @@ class Noting(nn.Module):
 
 @pytest.fixture
 def trainer() -> Trainer:
-    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44})
+    layout = SimpleNamespace(test_images=50)
+    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44, "val": 12}, layout=layout)
     settings = SimpleNamespace(
         datamodule=data, world_size=1, precision_plugin=MixedPrecision("bf16-mixed", device="cpu")
     )
@@ -41,13 +42,15 @@ def trainer() -> Trainer:
 def test_each_size_is_run_in_the_trainings_precision_and_no_trace_is_left(trainer: Trainer, seeded: None) -> None:
     net = Noting(ReportCNN(channels=(4, 4, 4), hidden_features=(8,)))
     model = Classifier(net).train()
+    model.net.net.layers.dense1.eval()
+    modes = [module.training for module in model.modules()]
     before: dict[str, Any] = {name: value.clone() for name, value in net.state_dict().items()}
     random_state = torch.get_rng_state()
     CompileWarmUp().on_train_start(trainer, model)
-    assert sorted(net.seen) == sorted(
-        [(8, True, torch.bfloat16), (4, True, torch.bfloat16), (20, False, torch.bfloat16)]
-    )
+    low = torch.bfloat16
+    # The usual batch of the training first, then what is left over; then those of validation and test.
+    assert net.seen == [(8, True, low), (4, True, low), (12, False, low), (20, False, low), (10, False, low)]
+    assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(parameter.grad is None for parameter in net.parameters())
-    assert net.training

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -9,7 +10,7 @@ PATIENCE_S = 60.0
 
 
 class InNoHurry(Callback):
-    """Calls `work` once: at the end of the first epoch after a minute of training, or when the training ends.
+    """Calls `work` once in a run: at the end of the first epoch after a minute of training, or when the training ends.
 
     Args:
         work: takes a second or so, which a run of seconds would feel.
@@ -31,6 +32,15 @@ class InNoHurry(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Does the work if it is not done."""
         self._do(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: a run that goes on does not do it again."""
+        return {"done": self.work is None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        if state_dict["done"]:
+            self.work = None
 
     def _do(self, trainer: Trainer) -> None:
         if self.work is not None and trainer.is_global_zero:

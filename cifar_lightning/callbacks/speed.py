@@ -8,12 +8,14 @@ from cifar_lightning.callbacks.timing import synchronise
 
 
 class SpeedClock(Callback):
-    """Wall-clock seconds as speed records count them: no imports, no reading of data, no compilation, no pictures.
+    """Wall-clock seconds of the training and of each evaluation at its end, about as speed records count them.
 
-    The training's span begins with what precedes its first step (such as `Classifier.on_train_batch_start`'s
-    whitening) and ends with its last step; validations and checkpoints in between count. An evaluation's span begins
-    with its first batch and ends when its score is known. To stand first among the callbacks, so that the others' work
-    at the end of an epoch falls outside.
+    The training's span begins before the first step's own preparations (the whitening of `Classifier`) and ends after
+    the last epoch's last batch and its validation, if any; what happens between epochs counts: validations,
+    checkpoints, and in a run of more than a minute TensorBoard's pictures. An evaluation's span begins before its first
+    batch and ends when every image has its logits. Outside lie imports, reading the data, moving them to the device and
+    padding them for crops, and the compilation that `CompileWarmUp` brings forward. To stand before the callbacks that
+    write and draw at the end of an epoch.
     """
 
     def __init__(self) -> None:

@@ -125,15 +125,15 @@ def _muon_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         average = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        update = parameter.grad.lerp(average, momentum).flatten(1)
+        update = parameter.grad.lerp(average, momentum).flatten(1).float()
         by_shape[tuple(update.shape)].append((parameter, update))
     for (rows, columns), pairs in by_shape.items():
         directions = orthogonalise(torch.stack([update for _, update in pairs]), group["steps"])
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
         for (parameter, _), direction in zip(pairs, directions, strict=True):
             if group["normalise"]:
-                parameter.mul_(rows**0.5 / parameter.norm())
-            parameter.add_(direction.reshape(parameter.shape), alpha=-size)
+                parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-7))
+            parameter.add_(direction.reshape(parameter.shape).to(parameter.dtype), alpha=-size)
 
 
 def _sgd_step(optimizer: Optimizer, group: dict[str, Any]) -> None:

@@ -89,6 +89,15 @@ def test_normalise_keeps_the_weights_size(seeded: None) -> None:
     assert weight.norm().item() == pytest.approx(8**0.5, rel=0.02)
 
 
+def test_a_weight_of_zeros_or_of_low_precision_takes_its_step(seeded: None) -> None:
+    for weight in (nn.Parameter(torch.zeros(4, 3, 3, 3)), nn.Parameter(torch.randn(4, 3, 3, 3).bfloat16())):
+        before = weight.detach().clone()
+        weight.grad = torch.randn_like(weight)
+        MuonSGD([weight], lr=0.1).step()
+        assert weight.isfinite().all()
+        assert not torch.equal(weight, before)
+
+
 def test_a_frozen_weight_and_one_without_gradient_stay(seeded: None) -> None:
     frozen, idle = nn.Parameter(torch.randn(4, 3, 3, 3), requires_grad=False), nn.Parameter(torch.randn(4, 3, 3, 3))
     used = nn.Parameter(torch.randn(4))
