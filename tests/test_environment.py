@@ -11,16 +11,20 @@ from cifar_lightning import environment
 
 
 @pytest.mark.parametrize(
-    ("features", "precision"),
+    ("features", "is_intel", "precision"),
     [
-        ({"avx2", "avx512_f", "avx512_bf16"}, "bf16-mixed"),
-        ({"avx2", "amx_bf16"}, "bf16-mixed"),
-        ({"avx2", "avx512_f"}, "32-true"),
-        (set(), "32-true"),
+        ({"avx2", "avx512_f", "avx512_bf16"}, False, "bf16-mixed"),
+        ({"avx2", "avx512_f", "avx512_bf16"}, True, "32-true"),
+        ({"avx2", "avx512_f", "avx512_bf16", "amx_bf16"}, True, "bf16-mixed"),
+        ({"avx2", "avx512_f"}, False, "32-true"),
+        (set(), True, "32-true"),
     ],
 )
-def test_precision_of_a_cpu(features: set[str], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_of_a_cpu(
+    features: set[str], is_intel: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "_cpu_features", lambda: features)
+    monkeypatch.setattr(environment, "_is_intel", lambda: is_intel)
     assert environment.native_precision("cpu") == precision
 
 
@@ -38,6 +42,7 @@ def test_the_features_are_those_that_the_system_names() -> None:
     except OSError:
         pytest.skip("only Linux lists its CPU's features in a file")
     assert ("avx512_bf16" in environment._cpu_features()) == ("avx512_bf16" in flags)
+    assert environment._is_intel() == ("GenuineIntel" in flags)
 
 
 def test_hardware_and_versions_are_json_without_the_host_s_name() -> None:

@@ -34,7 +34,12 @@ def record(seed: int, accuracy: float, train_s: float, tta: float | None = None)
 
 def test_speed_sums_up_its_runs() -> None:
     records = [record(0, 0.78, 9.0, 0.79), record(1, 0.80, 11.0, 0.81), record(2, 0.79, 10.0, 0.80)]
-    result = load("speed").summarise(records, [30.0, 36.0, 40.0])
+    rivals = [
+        {"name": "another", "timed": "1 of 2 epochs", "precision": precision, "total_s": seconds}
+        for precision, all_seconds in (("bf16", (300.0, 330.0, 400.0)), ("float32", (600.0, 500.0, 660.0)))
+        for seconds in all_seconds
+    ]
+    result = load("speed").summarise(records, rivals)
     assert result["n"] == 3
     assert result["test_accuracy"]["mean"] == pytest.approx(0.79)
     assert result["test_accuracy"]["sd"] == pytest.approx(0.01)
@@ -45,13 +50,16 @@ def test_speed_sums_up_its_runs() -> None:
     assert result["median_s"] == {
         "train_s": 10.0, "evaluation_s": 1.0, "total_s": 11.0, "evaluation_tta_s": 2.0, "total_tta_s": 12.0,
     }  # fmt: skip
-    assert result["report_30_epochs_s"] == 30 * 36.0
-    assert result["report_over_recipe"] == pytest.approx(30 * 36.0 / 11.0)
+    assert result["rival"]["median_s"] == {"bf16": 330.0, "float32": 600.0}
+    assert result["rival_over_recipe"] == pytest.approx({"bf16": 30.0, "float32": 600 / 11})
+    assert result["rival_over_recipe_tta"] == pytest.approx({"bf16": 27.5, "float32": 50.0})
     assert [run["test_accuracy"] for run in result["runs"]] == [0.78, 0.80, 0.79]
 
 
 def test_speed_without_tta_has_no_figures_of_it() -> None:
-    result = load("speed").summarise([record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [30.0])
+    result = load("speed").summarise(
+        [record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [{"name": "another", "timed": "all", "precision": "bf16", "total_s": 30.0}]
+    )
     assert "test_accuracy_tta" not in result
     assert result["median_s"].keys() == {"train_s", "evaluation_s", "total_s"}
 

@@ -35,16 +35,20 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalise(matrices.mT, steps).mT
+    if matrices.ndim != 3:
+        return orthogonalise(matrices.reshape(-1, *matrices.shape[-2:]), steps).view(matrices.shape)
     a, b, c = COEFFICIENTS
-    norm = matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    gram = matrices @ matrices.mT / norm**2
-    product = identity = torch.eye(matrices.shape[-2], device=matrices.device)
+    gram = matrices @ matrices.mT
+    squares = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-14).view(-1, 1, 1)  # of the Frobenius norms
+    gram /= squares
+    product = torch.eye(gram.shape[-1], device=gram.device).expand_as(gram)
     for step in range(steps):
-        polynomial = a * identity + b * gram + c * gram @ gram
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
         product = polynomial @ product if step else polynomial
         if step < steps - 1:
-            gram = polynomial @ gram @ polynomial
-    return product @ matrices / norm
+            gram = polynomial @ (gram @ polynomial)
+    return (product / squares.sqrt()) @ matrices
 
 
 class MuonSGD(Optimizer):
@@ -115,25 +119,33 @@ class MuonSGD(Optimizer):
 
 
 def _muon_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    if not parameters:
+        return
+    for parameter in parameters:
+        if not optimizer.state[parameter]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters]
+    averages = [optimizer.state[parameter]["momentum_buffer"] for parameter in parameters]
+    torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+    updates = torch._foreach_lerp(gradients, averages, group["momentum"])
+    if group["normalise"]:
+        norms = torch._foreach_norm(parameters)
+        torch._foreach_clamp_min_(norms, 1e-7)
+        torch._foreach_div_(norms, [len(parameter) ** 0.5 for parameter in parameters])
+        torch._foreach_div_(parameters, norms)
     # Weights of one shape are orthogonalised together: many small products in a row leave a GPU waiting.
-    momentum = group["momentum"]
     by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-    for parameter in group["params"]:
-        if parameter.grad is None:
-            continue
-        state = optimizer.state[parameter]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        average = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        update = parameter.grad.lerp(average, momentum).flatten(1).float()
-        by_shape[tuple(update.shape)].append((parameter, update))
+    for parameter, update in zip(parameters, updates, strict=True):
+        # Columns as they lie in memory, which spares copies of channels_last weights: to Muon their order is all one.
+        order = (0, *sorted(range(1, parameter.ndim), key=parameter.stride, reverse=True))
+        matrix = parameter.permute(order).view(len(parameter), -1)
+        by_shape[tuple(matrix.shape)].append((matrix, update.permute(order).flatten(1)))
     for (rows, columns), pairs in by_shape.items():
-        directions = orthogonalise(torch.stack([update for _, update in pairs]), group["steps"])
+        directions = orthogonalise(torch.stack([update for _, update in pairs]).float(), group["steps"])
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
-        for (parameter, _), direction in zip(pairs, directions, strict=True):
-            if group["normalise"]:
-                parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-7))
-            parameter.add_(direction.reshape(parameter.shape).to(parameter.dtype), alpha=-size)
+        for (matrix, _), direction in zip(pairs, directions, strict=True):
+            matrix.add_(direction.to(matrix.dtype), alpha=-size)
 
 
 def _sgd_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
