@@ -1,0 +1,87 @@
+"""The README's tables of the speed recipes and of the ablation, from the files under `results/`.
+
+    python benchmarks/tables.py
+
+speed.py and ablation.py write these files; this writes the tables between their marks in README.md anew.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cifar_lightning.files import write_text
+from cifar_lightning.results import README, RESULTS, replace_table
+
+SPEED_MARKS = ("<!-- speed: written by `python benchmarks/tables.py`, not by hand -->", "<!-- end of speed -->")
+ABLATION_MARKS = ("<!-- ablation: written by `python benchmarks/tables.py`, not by hand -->", "<!-- end of ablation -->")
+
+
+def speed_table(results: Path) -> str:
+    """A line per recorded recipe, `speed_<recipe>.json`, with the operations that flops.py counted of it."""
+    flops = {row["config"]: row["total"] for row in _read(results / "flops.json")["recipes"]}
+    lines = [
+        "| recipe | n | test accuracy (95% interval of the mean) | time | with TTA | time | against | of its time, "
+        "float32 | of its time, bf16 | PFLOP | machine |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|",
+    ]
+    for path in sorted(results.glob("speed_*.json")):
+        result, name = _read(path), path.stem.removeprefix("speed_")
+        config, hardware, rival = f"configs/speed/{name}.yaml", result["hardware"], result["rival"]
+        ratios = [
+            f"1/{result['rival_over_recipe'][precision]:.0f} of {rival['median_s'][precision]:,.0f} s"
+            for precision in ("float32", "bf16")
+        ]
+        tta = [f"{result['tta']}: {_accuracy(result['test_accuracy_tta'])}", f"{result['median_s']['total_tta_s']:.1f} s"]
+        cells = [
+            f"[{name}]({config}), [runs]({path.as_posix()})",
+            str(result["n"]),
+            _accuracy(result["test_accuracy"]),
+            f"{result['median_s']['total_s']:.1f} s",
+            *tta,
+            rival["name"],
+            *ratios,
+            f"{flops[config] / 1e15:.4f}",
+            f"{hardware['threads']} threads of {hardware['cpu']}, {result['precision']}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ablation_table(results: Path) -> str:
+    """A line per variant of cpu78, in the order of their loss."""
+    result = _read(results / "ablation_cpu78.json")
+    lines = ["| cpu78 with | validation accuracy | difference in points (95% interval) |", "|---|--:|--:|"]
+    for row in sorted(result["variants"], key=lambda row: -row.get("difference", {"mean": 1.0})["mean"]):
+        cells = [row["name"], f"{row['mean']:.2%} ± {row['sd']:.2%}"]
+        if difference := row.get("difference"):
+            mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
+            cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        else:
+            cells.append("")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def written(readme: str, results: Path) -> str:
+    """The README's text with both tables as the results say."""
+    readme = replace_table(readme, speed_table(results), *SPEED_MARKS)
+    return replace_table(readme, ablation_table(results), *ABLATION_MARKS)
+
+
+def _accuracy(interval: dict[str, float]) -> str:
+    percent = {name: 100 * value for name, value in interval.items()}
+    return "{mean:.2f}% ± {sd:.2f} ({low:.2f} to {high:.2f})".format(**percent)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Reads and writes."""
+    write_text(README, written(README.read_text(encoding="utf-8"), RESULTS))
+    print(f"written  the tables of the speed recipes in {README}")
+
+
+if __name__ == "__main__":
+    main()
