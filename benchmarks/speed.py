@@ -82,9 +82,7 @@ def summarise(records: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> di
     if augmented:
         result["tta"] = records[0]["metrics"]["test_tta"]["views"]
         result["test_accuracy_tta"] = interval(augmented)
-        result["rival_over_recipe_tta"] = {
-            name: seconds / median_s["total_tta_s"] for name, seconds in rival_s.items()
-        }
+        result["rival_over_recipe_tta"] = {name: seconds / median_s["total_tta_s"] for name, seconds in rival_s.items()}
         for row, accuracy in zip(result["runs"], augmented, strict=True):
             row["test_accuracy_tta"] = accuracy
     return result

@@ -12,8 +12,11 @@ from typing import Any
 from cifar_lightning.files import write_text
 from cifar_lightning.results import README, RESULTS, replace_table
 
-SPEED_MARKS = ("<!-- speed: written by `python benchmarks/tables.py`, not by hand -->", "<!-- end of speed -->")
-ABLATION_MARKS = ("<!-- ablation: written by `python benchmarks/tables.py`, not by hand -->", "<!-- end of ablation -->")
+SPEED_MARKS = ("<!-- speed: written by `python benchmarks/tables.py` -->", "<!-- end of speed -->")
+ABLATION_MARKS = (
+    "<!-- ablation: written by `python benchmarks/tables.py` -->",
+    "<!-- end of ablation -->",
+)
 
 
 def speed_table(results: Path) -> str:
@@ -31,7 +34,10 @@ def speed_table(results: Path) -> str:
             f"1/{result['rival_over_recipe'][precision]:.0f} of {rival['median_s'][precision]:,.0f} s"
             for precision in ("float32", "bf16")
         ]
-        tta = [f"{result['tta']}: {_accuracy(result['test_accuracy_tta'])}", f"{result['median_s']['total_tta_s']:.1f} s"]
+        tta = [
+            f"{result['tta']}: {_accuracy(result['test_accuracy_tta'])}",
+            f"{result['median_s']['total_tta_s']:.1f} s",
+        ]
         cells = [
             f"[{name}]({config}), [runs]({path.as_posix()})",
             str(result["n"]),

@@ -58,7 +58,8 @@ def test_speed_sums_up_its_runs() -> None:
 
 def test_speed_without_tta_has_no_figures_of_it() -> None:
     result = load("speed").summarise(
-        [record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [{"name": "another", "timed": "all", "precision": "bf16", "total_s": 30.0}]
+        [record(0, 0.78, 9.0), record(1, 0.80, 11.0)],
+        [{"name": "another", "timed": "all", "precision": "bf16", "total_s": 30.0}],
     )
     assert "test_accuracy_tta" not in result
     assert result["median_s"].keys() == {"train_s", "evaluation_s", "total_s"}
