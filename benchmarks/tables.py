@@ -1,8 +1,8 @@
-"""The README's tables of the speed recipes and of the ablation, from the files under `results/`.
+"""The README's tables of the speed recipes, of their operations and of the ablation, from files under `results/`.
 
     python benchmarks/tables.py
 
-speed.py and ablation.py write these files; this writes the tables between their marks in README.md anew.
+speed.py, flops.py and ablation.py write these files; this writes the tables between their marks in README.md anew.
 """
 
 import json
@@ -11,12 +11,6 @@ from typing import Any
 
 from cifar_lightning.files import write_text
 from cifar_lightning.results import README, RESULTS, replace_table
-
-SPEED_MARKS = ("<!-- speed: written by `python benchmarks/tables.py` -->", "<!-- end of speed -->")
-ABLATION_MARKS = (
-    "<!-- ablation: written by `python benchmarks/tables.py` -->",
-    "<!-- end of ablation -->",
-)
 
 
 def speed_table(results: Path) -> str:
@@ -53,6 +47,17 @@ def speed_table(results: Path) -> str:
     return "\n".join(lines)
 
 
+def flops_table(results: Path) -> str:
+    """A line per recipe that flops.py counted, and those whose authors give a figure."""
+    result = _read(results / "flops.json")
+    lines = ["| operations of training and test | batch | steps | PFLOP |", "|---|--:|--:|--:|"]
+    for row in result["recipes"]:
+        link = f"[{row['config'].removeprefix('configs/')}]({row['config']})"
+        lines.append(f"| {link} | {row['batch_size']:,} | {row['steps']:,} | {row['total'] / 1e15:.4f} |")
+    lines += [f"| {name} |  |  | {flop / 1e15:g} |" for name, flop in result["published"].items()]
+    return "\n".join(lines)
+
+
 def ablation_table(results: Path) -> str:
     """A line per variant of cpu78, in the order of their loss."""
     result = _read(results / "ablation_cpu78.json")
@@ -69,9 +74,12 @@ def ablation_table(results: Path) -> str:
 
 
 def written(readme: str, results: Path) -> str:
-    """The README's text with both tables as the results say."""
-    readme = replace_table(readme, speed_table(results), *SPEED_MARKS)
-    return replace_table(readme, ablation_table(results), *ABLATION_MARKS)
+    """The README's text with the tables as the results say."""
+    tables = ((speed_table, "speed"), (flops_table, "flops"), (ablation_table, "ablation"))
+    for table, name in tables:
+        begin, end = f"<!-- {name}: written by `python benchmarks/tables.py` -->", f"<!-- end of {name} -->"
+        readme = replace_table(readme, table(results), begin, end)
+    return readme
 
 
 def _accuracy(interval: dict[str, float]) -> str:

@@ -1,6 +1,5 @@
 """benchmarks/precision.py: the paired comparison, on figures done by hand."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -8,18 +7,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
-PROJECT = Path(__file__).parents[1]
+from benchmark_scripts import load
 
 
 @pytest.fixture(scope="module")
 def precision() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("precision", PROJECT / "benchmarks" / "precision.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("precision")
 
 
 def pairs(differences: list[float]) -> list[dict[str, Any]]:

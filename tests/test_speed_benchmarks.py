@@ -1,26 +1,13 @@
 """What benchmarks/speed.py, ablation.py and flops.py compute from finished runs and nets."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from benchmark_scripts import load
 from torch import nn
 
 from cifar_lightning.classifier import Classifier
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def record(seed: int, accuracy: float, train_s: float, tta: float | None = None) -> dict[str, Any]:
