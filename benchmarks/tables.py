@@ -17,15 +17,15 @@ def speed_table(results: Path) -> str:
     """A line per recorded recipe, `speed_<recipe>.json`, with the operations that flops.py counted of it."""
     flops = {row["config"]: row["total"] for row in _read(results / "flops.json")["recipes"]}
     lines = [
-        "| recipe | n | test accuracy (95% interval of the mean) | time | with TTA | time | against | of its time, "
-        "float32 | of its time, bf16 | PFLOP | machine |",
+        "| recipe | n | test accuracy (95% interval of the mean) | time | with TTA | time | against | its time in "
+        "float32 | in bf16 | PFLOP | machine |",
         "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|",
     ]
     for path in sorted(results.glob("speed_*.json")):
         result, name = _read(path), path.stem.removeprefix("speed_")
         config, hardware, rival = f"configs/speed/{name}.yaml", result["hardware"], result["rival"]
         ratios = [
-            f"1/{result['rival_over_recipe'][precision]:.0f} of {rival['median_s'][precision]:,.0f} s"
+            f"{rival['median_s'][precision]:,.0f} s, {result['rival_over_recipe'][precision]:.0f} times as long"
             for precision in ("float32", "bf16")
         ]
         tta = [

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from benchmark_scripts import load
 
+PROJECT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def precision() -> ModuleType:

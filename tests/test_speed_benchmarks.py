@@ -1,5 +1,6 @@
 """What benchmarks/speed.py, ablation.py and flops.py compute from finished runs and nets."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
