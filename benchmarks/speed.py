@@ -27,7 +27,7 @@ from cifar_lightning.bench.workbench import Workbench, find_data
 from cifar_lightning.environment import native_precision
 from cifar_lightning.files import write_json
 from cifar_lightning.nets.report_cnn import ReportCNN
-from cifar_lightning.results import without_folders
+from cifar_lightning.settings import without_folders
 
 REPORT_EPOCHS, REPORT_BATCH = 30, 30
 WARMUP_STEPS = 20
