@@ -94,7 +94,7 @@ def _from_content(path: Path, content: Any) -> Study:
         problems.append("systems: at least one is needed")
     reference = fields.take("reference", str, names[0] if names else "")
     published = fields.take("published", str, "")
-    default_pairs = [[name, reference] for name in names if name != reference]
+    default_pairs = [[name, reference] for name in names if name != reference and reference in names]
     pairs = fields.take("comparisons", list, default_pairs)
     claims = [
         read_claim(item, f"claim {number}", names, problems)

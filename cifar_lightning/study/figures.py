@@ -39,7 +39,8 @@ def draw(table: Table) -> dict[str, bytes]:
 
 def all_curves(table: Table, theme: Theme, metric: str) -> bytes:
     """One metric of every system against the epoch: the mean over its seeds, and a band from least to greatest."""
-    figure, axes = new_figure(theme, WIDTH, 4.4)
+    drawn = sum(metric in system["curves"] for system in table["systems"])
+    figure, axes = new_figure(theme, WIDTH, 3.4 + 0.175 * drawn)
     for index, system in enumerate(table["systems"]):
         if points := system["curves"].get(metric):
             colour = theme.systems[index % len(theme.systems)]
@@ -47,7 +48,7 @@ def all_curves(table: Table, theme: Theme, metric: str) -> bytes:
             width = 2.4 if system["name"] == table["reference"] else 1.4
             _plot(axes, points, colour, style, width, f"{system['title']} (n = {system['n']})")
     _finish_curve(axes, metric)
-    legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False, handlelength=2.6)
+    legend = figure.legend(loc="outside lower left", fontsize=8.5, frameon=False, handlelength=3, labelspacing=0.25)
     for text in legend.get_texts():
         text.set_color(theme.text)
     return as_svg(figure)
@@ -67,7 +68,7 @@ def one_system(table: Table, theme: Theme, name: str) -> bytes:
     _plot(axes, system["curves"]["train_loss"], theme.accent, "-", 1.8, "training")
     if "val_loss" in system["curves"]:
         _plot(axes, system["curves"]["val_loss"], theme.second, "-", 1.8, "validation")
-    axes.set_title(f"{system['title']}, n = {system['n']}", loc="left")
+    axes.set_title(f"{system['title']}, n = {system['n']}", loc="left", color=theme.text, fontsize=10.5)
     _finish_curve(axes, "train_loss", "loss (cross entropy)")
     axes.legend(fontsize=8.5, frameon=False, labelcolor=theme.text)
     return as_svg(figure)
@@ -76,7 +77,7 @@ def one_system(table: Table, theme: Theme, name: str) -> bytes:
 def accuracies(table: Table, theme: Theme) -> bytes:
     """Each run's test accuracy as a dot, each system's mean with its interval, and the numbers that claims state."""
     systems = [system for system in table["systems"] if "test_accuracy" in system["metrics"]]
-    figure, axes = new_figure(theme, WIDTH + 1.1, 0.42 * len(systems) + 1.3)
+    figure, axes = new_figure(theme, WIDTH, 0.46 * len(systems) + 1.3)
     stated = {
         check["systems"][0]: check["value"]
         for claim in table["claims"]
@@ -106,8 +107,13 @@ def accuracies(table: Table, theme: Theme) -> bytes:
                 stated[system["name"]], row, "D", color=theme.stated, markersize=6, fillstyle="none",
                 markeredgewidth=1.6, label=once("the stated number"),
             )  # fmt: skip
-    axes.set_yticks(range(len(systems)), [f"{system['title']} (n = {system['n']})" for system in systems])
-    axes.set_ylim(len(systems) - 0.5, -0.5)
+        # The name stands above its row and not beside it, which would leave half of a phone's width.
+        axes.text(
+            0.01, row - 0.22, f"{system['title']} (n = {system['n']})", transform=axes.get_yaxis_transform(),
+            color=theme.text, fontsize=9, va="bottom",
+        )  # fmt: skip
+    axes.set_yticks([])
+    axes.set_ylim(len(systems) - 0.5, -0.9)
     axes.set_xlabel("test accuracy at the final epoch")
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
@@ -120,7 +126,7 @@ def confusion(table: Table, theme: Theme) -> bytes:
     """Rows are true classes; each cell is the share of its row in percent."""
     counts, names = np.asarray(table["confusion"]["counts"]), table["confusion"]["classes"]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = new_figure(theme, 5.6, 5.2)
+    figure, axes = new_figure(theme, WIDTH, 4.6)
     axes.grid(False)
     axes.imshow(shares, cmap="Blues" if theme is LIGHT else "Blues_r", vmin=0, vmax=1)
     ticks = range(len(names))
@@ -128,7 +134,7 @@ def confusion(table: Table, theme: Theme) -> bytes:
     axes.set_yticks(ticks, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title("share of the true class, in percent", loc="left")
+    axes.set_title("share of the true class, in percent", loc="left", color=theme.text, fontsize=10.5)
     for row in ticks:
         for column in ticks:
             is_strong = shares[row, column] > 0.5

@@ -21,7 +21,7 @@ class Metric:
 
     def show(self, value: float | None, sign: str = "") -> str:
         """A value as text with its unit; `sign` is '+' for a difference. An unknown one is a dash."""
-        return "-" if value is None else f"{value * self.scale:{sign}{self.pattern}}{self.unit}"
+        return "–" if value is None else f"{value * self.scale:{sign}{self.pattern}}{self.unit}"
 
     def show_difference(self, value: float | None) -> str:
         """A difference: that of two shares is in percentage points."""

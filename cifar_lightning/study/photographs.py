@@ -1,6 +1,7 @@
 """The page's two figures that show pictures of the data set: samples of each class, and the worst mistakes."""
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,17 @@ def draw_photographs(config: dict[str, Any], shown: FoundRun | None, published: 
 
 
 def shrink(png: bytes, largest: int = LARGEST_BYTES) -> bytes:
-    """The picture in fewer colours, if it is larger than `largest` bytes."""
-    for colours in (256, 64, 16):
-        if len(png) <= largest:
+    """The picture in fewer colours, and if need be with fewer pixels, if it is larger than `largest` bytes."""
+    smaller = png
+    for parts, colours in itertools.product((1, 2, 4, 8), (256, 64, 16)):
+        if len(smaller) <= largest:
             break
+        image = Image.open(io.BytesIO(png)).convert("RGB")
+        image = image.resize((max(image.width // parts, 1), max(image.height // parts, 1)))
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").quantize(colours).save(buffer, format="png", optimize=True)
-        png = buffer.getvalue()
-    return png
+        image.quantize(colours).save(buffer, format="png", optimize=True)
+        smaller = buffer.getvalue()
+    return smaller
 
 
 def _samples(settings: dict[str, Any]) -> bytes | None:

@@ -43,7 +43,7 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"shape": shape_text, "duration": duration, "cell": _markdown_cell, "flop": _flop}
+    environment.filters |= {"shape": shape_text, "duration": duration, "cell": _markdown_cell, "flop": _flop, "sentence": _sentence}
     environment.globals |= {
         "metrics": METRICS,
         "titles": {system["name"]: system["title"] for system in table["systems"]},
@@ -65,13 +65,15 @@ def dark(name: str) -> str:
 def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
     """A check in words: 'test accuracy of A higher than of B'."""
     metric = METRICS[check["metric"]]
-    first = titles[check["systems"][0]]
+    first = f"{metric.title} of {titles[check['systems'][0]]}"
     if check["kind"] == "difference":
-        return f"{metric.title}: {first} {check['expect']} than {titles[check['systems'][1]]}"
+        return f"{first} {check['expect']} than of {titles[check['systems'][1]]}"
     if check["kind"] == "curve":
-        return f"{metric.title}: {first} falls with every epoch"
-    about = f" ± {metric.show(check['within'])}" if check["within"] else ""
-    return f"{metric.title}: {first} {check['expect']} {metric.show(check['value'])}{about}"
+        return f"{first} falls with every epoch"
+    # As many digits as were stated: 0.3, not 0.3000.
+    stated = f"{check['value'] * metric.scale:g}{metric.unit}"
+    within = f" ± {check['within'] * metric.scale:g}" if check["within"] else ""
+    return f"{first} {check['expect'].replace('equal', 'equal to')} {stated}{within}"
 
 
 def _data_uri(name: str, content: bytes) -> str:
@@ -89,10 +91,15 @@ def _markdown_cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
+def _sentence(text: str) -> str:
+    """The same text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def _flop(value: float | None) -> str:
     """Operations in a unit that leaves few digits."""
     if value is None:
-        return "-"
+        return "–"
     for name, size in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
         if value >= size:
             return f"{value / size:,.3g} {name}"

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 from cifar_lightning.study.claims import Check, Claim
-from cifar_lightning.study.intervals import LEVEL, Difference, against, holm, summarise, welch
+from cifar_lightning.study.intervals import LEVEL, Difference, against, holm, welch
 from cifar_lightning.study.metrics import METRICS
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
@@ -122,8 +124,8 @@ def _question(check: Check) -> Any:
 def _entry(
     check: Check, test: Difference | None, p: float | None, values: Values, same_machine: Mapping[str, str]
 ) -> Entry:
-    counts = [len(values[system].get(check.metric, [])) for system in check.systems]
-    means = [summarise(values[system][check.metric]).mean if n else None for system, n in zip(check.systems, counts)]  # noqa: B905
+    samples = [values[system].get(check.metric, []) for system in check.systems]
+    counts, means = [len(sample) for sample in samples], [fmean(sample) if sample else None for sample in samples]
     verdict, outcome = _words(check, test, p, counts, same_machine)
     return {
         **asdict(check),
@@ -186,7 +188,7 @@ def _curve_entry(check: Check, curves: Curves) -> Entry:
         [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in curves[system]
     ]
     runs = [points for points in runs if len(points) > 1]
-    rises = [sum(after >= before for before, after in zip(points, points[1:])) for points in runs]  # noqa: B905, RUF007
+    rises = [sum(after >= before for before, after in pairwise(points)) for points in runs]
     steps, n = sum(len(points) - 1 for points in runs), len(runs)
     if not runs:
         verdict, outcome = "no run has two epochs", OPEN
