@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+UNKNOWN = "\N{EN DASH}"
+
 Content = dict[str, Any]  # a run as `results` records it: run.json, the rows of metrics.csv and of timings.csv
 
 
@@ -21,7 +23,7 @@ class Metric:
 
     def show(self, value: float | None, sign: str = "") -> str:
         """A value as text with its unit; `sign` is '+' for a difference. An unknown one is a dash."""
-        return "–" if value is None else f"{value * self.scale:{sign}{self.pattern}}{self.unit}"
+        return UNKNOWN if value is None else f"{value * self.scale:{sign}{self.pattern}}{self.unit}"
 
     def show_difference(self, value: float | None) -> str:
         """A difference: that of two shares is in percentage points."""

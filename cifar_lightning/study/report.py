@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cifar_lightning.files import write_text
 from cifar_lightning.layer_table import shape_text
 from cifar_lightning.study.estimate import duration
-from cifar_lightning.study.metrics import METRICS
+from cifar_lightning.study.metrics import METRICS, UNKNOWN
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 FIGURES = "figures"
@@ -43,7 +43,13 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"shape": shape_text, "duration": duration, "cell": _markdown_cell, "flop": _flop, "sentence": _sentence}
+    environment.filters |= {
+        "shape": shape_text,
+        "duration": duration,
+        "cell": _markdown_cell,
+        "flop": _flop,
+        "sentence": _sentence,
+    }
     environment.globals |= {
         "metrics": METRICS,
         "titles": {system["name"]: system["title"] for system in table["systems"]},
@@ -99,7 +105,7 @@ def _sentence(text: str) -> str:
 def _flop(value: float | None) -> str:
     """Operations in a unit that leaves few digits."""
     if value is None:
-        return "–"
+        return UNKNOWN
     for name, size in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
         if value >= size:
             return f"{value / size:,.3g} {name}"

@@ -50,8 +50,8 @@ def test_a_folder_is_a_system_per_config(tmp_path: Path) -> None:
 
 def test_overrides_become_flags_that_the_parser_takes_back() -> None:
     overrides = {
-        "model.net.channels": [8, 8, 8], "data.augment.flip": "random", "model.optimizer.lr": 1e-5, "model.compile": True,
-        "data.root": None,
+        "model.net.channels": [8, 8, 8], "data.augment.flip": "random", "model.optimizer.lr": 1e-5,
+        "model.compile": True, "data.root": None,
     }  # fmt: skip
     config = resolve(System("x", "x", None, overrides, (0,), "")).config
     assert config["model"]["net"]["init_args"]["channels"] == [8, 8, 8]
@@ -87,7 +87,7 @@ GOOD = "systems: {a: {seeds: [0]}, b: }\n"
          "expect must be one of higher, lower, not higher, not lower, got 'falls'"),
         ("claims: [{says: x, checks: [{system: a, metric: test_loss, expect: falls}]}]\n" + GOOD, "a curve is one of"),
         ("claims: [{says: x, checks: [{system: a, metric: test_loss, expect: equal}]}]\n" + GOOD, "value goes with"),
-        ("claims: [{says: x, checks: [{metric: test_loss, expect: equal, value: 1}]}]\n" + GOOD, "needs either compare"),
+        ("claims: [{says: x, checks: [{metric: test_loss, expect: equal, value: 1}]}]\n" + GOOD, "needs either"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told(tmp_path: Path, text: str, message: str) -> None:

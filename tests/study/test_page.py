@@ -114,7 +114,7 @@ def test_a_changed_run_changes_the_table(study: Path, no_charts: None) -> None:
 def test_both_pages_say_the_same(study: Path) -> None:
     pages = gather(study)
     html, markdown = pages["report.html"].decode(), pages["report.md"].decode()
-    for text in ("71.00%", "81.00%", "+10.00 points", "twice the channels", "no verdict with n = 1 and 3", "above" ):
+    for text in ("71.00%", "81.00%", "+10.00 points", "twice the channels", "no verdict with n = 1 and 3", "above"):
         assert (text in html) == (text in markdown), text
     for text in ("+10.00 points", "falls with every epoch in all 3 runs", "below the stated number"):
         assert text in html
