@@ -22,7 +22,7 @@ from scipy import stats
 from cifar_lightning import runs
 from cifar_lightning.cli import main as command
 from cifar_lightning.files import write_json
-from cifar_lightning.results import without_folders
+from cifar_lightning.settings import without_folders
 
 CONFIG = Path("configs/speed/cpu78.yaml")
 WHOLE = "all parts"

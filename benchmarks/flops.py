@@ -12,39 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
-
 from cifar_lightning import environment
-from cifar_lightning.classifier import Classifier, StartsFromImages
 from cifar_lightning.config import Experiment
 from cifar_lightning.files import write_json
+from cifar_lightning.flops import count
 
 CONFIGS = [*sorted(Path("configs/speed").glob("*.yaml")), Path("configs/resnet18.yaml")]
 TRAINING_IMAGES, TEST_IMAGES = 50_000, 10_000
 PUBLISHED = {"airbench94_muon (Jordan's own figure, github.com/KellerJordan/cifar10-airbench)": 0.29e15}
-
-
-def count(model: Classifier, batch_size: int) -> dict[str, float]:
-    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation."""
-    model = model.to("meta").train()
-    images = torch.empty(batch_size, 3, 32, 32, device="meta")
-    labels = torch.empty(batch_size, dtype=torch.int64, device="meta")
-    optimizer = model.make_optimizer(model.net.parameters())
-    with FlopCounterMode(display=False) as start:
-        if isinstance(model.net, StartsFromImages):
-            model.net.start_from_images(images)
-    with FlopCounterMode(display=False) as step:
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    with FlopCounterMode(display=False) as evaluation, torch.no_grad():
-        model.eval()(images)
-    return {
-        "start": float(start.get_total_flops()),
-        "step": float(step.get_total_flops()),
-        "evaluation_per_image": evaluation.get_total_flops() / batch_size,
-    }
 
 
 def recipe(config: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from cifar_lightning import runs
 from cifar_lightning.files import write_json
-from cifar_lightning.results import without_folders
+from cifar_lightning.settings import without_folders
 
 PRECISIONS = ("bf16-mixed", "32-true")
 MARGIN = 0.01  # one point of accuracy

@@ -22,7 +22,7 @@ from scipy import stats
 
 from cifar_lightning import environment, runs
 from cifar_lightning.files import write_json
-from cifar_lightning.results import without_folders
+from cifar_lightning.settings import without_folders
 
 PRECISIONS = ("bf16", "float32")
 

@@ -1,5 +1,6 @@
 """The machine and the code under a run: hardware and its native precision, versions, commit."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -62,6 +63,21 @@ def commit() -> dict[str, Any]:
     if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
         return {"commit": None, "dirty": None}
     return {"commit": head, "dirty": None if status is None else bool(status)}
+
+
+def package_digest(folder: Path = Path(__file__).parent) -> str:
+    """Twelve hex digits of a SHA-256 over the package's source, without what reads runs and takes no part in them.
+
+    `study` and `bench` may change as they like: a run's numbers do not depend on them.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in ("study", "bench"):
+            content = path.read_bytes()
+            digest.update(f"{name.as_posix()} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()[:12]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

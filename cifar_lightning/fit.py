@@ -104,6 +104,7 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         "started_at": _now(),
         "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
         **environment.commit(),
+        "package_digest": environment.package_digest(),
         "versions": environment.versions(),
         "hardware": environment.hardware(),
     }

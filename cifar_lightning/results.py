@@ -6,7 +6,6 @@
 import argparse
 import csv
 import json
-import re
 import shlex
 import shutil
 import statistics
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from cifar_lightning import runs
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.files import write_json, write_text
+from cifar_lightning.settings import differing, settings_of, without_folders
 
 RESULTS = Path("results")
 README = Path("README.md")
@@ -38,19 +38,6 @@ NEUTRAL_FLAGS = {
     "-m", "-c", "--config", "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
     "--trainer.enable_progress_bar", "--final_test",
 }  # fmt: skip
-
-# Settings that may differ between the runs of a recipe.
-ELSEWHERE = {"seed_everything", "data.root", "data.seed", "trainer.default_root_dir"}
-
-# What the settings that came after the first recorded runs are where they do nothing.
-OFF = {
-    "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
-    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
-    "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
-}  # fmt: skip
-
-# The folders in front of an absolute path's last part: they name a machine, not the experiment.
-ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
 
 
 def main(argv: list[str]) -> int:
@@ -94,8 +81,8 @@ def record_run(folder: Path, results: Path) -> Path:
     _check_identity(folder, record, target)
     content = {
         "run": record,
-        "epochs": _rows(folder / "metrics.csv"),
-        "timings": _rows(folder / "timings.csv"),
+        "epochs": read_rows(folder / "metrics.csv"),
+        "timings": read_rows(folder / "timings.csv"),
     }
     test = folder / "test.json"
     if test.is_file():
@@ -133,43 +120,8 @@ def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
             continue
         if other["run"]["seed"] == record["seed"]:
             raise ConfigError(f"{folder}: seed {record['seed']} of {record['recipe']} is recorded already, in {path}")
-        if _differ(_settings(record), _settings(other["run"])):
+        if differing(settings_of(record["config"]), settings_of(other["run"]["config"])):
             raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
-
-
-def _differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two runs have other settings.
-
-    A setting that only one of them has is younger than the other run, which ran as if it were off.
-    """
-    return any(
-        one.get(name, OFF.get(name)) != other.get(name, OFF.get(name))
-        and not (name not in one and other[name] is None)
-        and not (name not in other and one[name] is None)
-        for name in one.keys() | other.keys()
-    )
-
-
-def _settings(record: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings by their flags' names, without those that name a seed or a place."""
-    flat = _flat(without_folders(record["config"]))
-    return {name: value for name, value in flat.items() if name not in ELSEWHERE}
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def without_folders(content: Any) -> Any:
-    """The same content with every absolute path cut to its last part."""
-    if isinstance(content, dict):
-        return {key: without_folders(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [without_folders(value) for value in content]
-    return ABSOLUTE_FOLDERS.sub("", content) if isinstance(content, str) else content
 
 
 def read_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -226,7 +178,12 @@ def _mean_and_deviation(accuracies: list[float]) -> str:
     return mean if len(accuracies) == 1 else f"{mean} ± {statistics.stdev(accuracies):.2%}"
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """A run's metrics.csv or timings.csv: a row per epoch, gaps left out.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]

@@ -39,7 +39,7 @@ def test_every_verb_has_its_line() -> None:
 
 
 def test_every_path_that_it_names_is_there() -> None:
-    named = set(re.findall(r"`((?:data|callbacks)/[\w/.]*|\w+\.py)`", README))
+    named = set(re.findall(r"`((?:data|callbacks|study)/[\w/.]*|\w+\.py)`", README))
     assert len(named) > 5
     assert [name for name in named if not (PROJECT / "cifar_lightning" / name).exists()] == []
     for link in re.findall(r"\]\(([\w/.-]+)\)", README):

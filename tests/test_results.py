@@ -9,6 +9,7 @@ import pytest
 from cifar_lightning import results
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.results import BEGIN, END
+from cifar_lightning.settings import without_folders
 
 PROJECT = Path(__file__).parent.parent
 
@@ -65,7 +66,7 @@ def test_a_record_holds_the_run_its_epochs_and_no_path_of_the_machine(tmp_path: 
     ],
 )
 def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
-    assert results.without_folders({"x": [text]}) == {"x": [expected]}
+    assert without_folders({"x": [text]}) == {"x": [expected]}
 
 
 @pytest.mark.parametrize(

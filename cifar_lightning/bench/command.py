@@ -16,7 +16,8 @@ from cifar_lightning.bench.workbench import Workbench, accelerator_of, find_data
 from cifar_lightning.config import LOGS
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.files import write_json, write_text
-from cifar_lightning.results import README, replace_table, without_folders
+from cifar_lightning.results import README, replace_table
+from cifar_lightning.settings import without_folders
 
 
 def main(argv: list[str]) -> int:

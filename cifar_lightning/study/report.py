@@ -1,0 +1,112 @@
+"""report.html and report.md: the same table and the same figures through two templates."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cifar_lightning.files import write_text
+from cifar_lightning.layer_table import shape_text
+from cifar_lightning.study.estimate import duration
+from cifar_lightning.study.metrics import METRICS, UNKNOWN
+
+TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+FIGURES = "figures"
+
+Figures = Mapping[str, bytes]  # by file name; a dark twin is called `<stem>-dark<suffix>`
+
+
+def write_report(table: dict[str, Any], figures: Figures, folder: Path) -> None:
+    """Writes report.html, which is one file, and report.md with its figures beside it.
+
+    Args:
+        table: from `gather`.
+        figures: from `figures.draw`.
+        folder: where they go; it is there.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    write_text(folder / "report.html", render("report.html.j2", table, figures))
+    write_text(folder / "report.md", render("report.md.j2", table, figures))
+
+
+def render(template: str, table: dict[str, Any], figures: Figures) -> str:
+    """One of the two pages as text."""
+    environment = Environment(
+        loader=PackageLoader("cifar_lightning.study"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "shape": shape_text,
+        "duration": duration,
+        "cell": _markdown_cell,
+        "flop": _flop,
+        "sentence": _sentence,
+    }
+    environment.globals |= {
+        "metrics": METRICS,
+        "titles": {system["name"]: system["title"] for system in table["systems"]},
+        "figures": figures,
+        "data_uri": lambda name: _data_uri(name, figures[name]),
+        "dark": dark,
+        "p_text": _p_text,
+        "check_text": check_text,
+    }
+    return environment.get_template(template).render(**table)
+
+
+def dark(name: str) -> str:
+    """The file name of a figure's dark twin."""
+    path = Path(name)
+    return f"{path.stem}-dark{path.suffix}"
+
+
+def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
+    """A check in words: 'test accuracy of A higher than of B'."""
+    metric = METRICS[check["metric"]]
+    first = f"{metric.title} of {titles[check['systems'][0]]}"
+    if check["kind"] == "difference":
+        return f"{first} {check['expect']} than of {titles[check['systems'][1]]}"
+    if check["kind"] == "curve":
+        return f"{first} falls with every epoch"
+    # As many digits as were stated: 0.3, not 0.3000.
+    stated = f"{check['value'] * metric.scale:g}{metric.unit}"
+    within = f" ± {check['within'] * metric.scale:g}" if check["within"] else ""
+    return f"{first} {check['expect'].replace('equal', 'equal to')} {stated}{within}"
+
+
+def _data_uri(name: str, content: bytes) -> str:
+    return f"data:{TYPES[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def _p_text(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _markdown_cell(value: object) -> str:
+    """Text that a Markdown table takes: no line break, no bar."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    """The same text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def _flop(value: float | None) -> str:
+    """Operations in a unit that leaves few digits."""
+    if value is None:
+        return UNKNOWN
+    for name, size in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
+        if value >= size:
+            return f"{value / size:,.3g} {name}"
+    return f"{value:,.0f} FLOP"

@@ -1,0 +1,126 @@
+"""What a study file may say, and how it is told what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.study.definition import System, read_study
+from cifar_lightning.study.resolve import resolve
+
+PROJECT = Path(__file__).parent.parent.parent
+REPORT = PROJECT / "configs" / "report"
+
+
+def test_the_report_s_study_has_its_systems_seeds_and_claims() -> None:
+    study = read_study(REPORT)
+    assert study.path == REPORT / "study.yaml"
+    assert (study.name, study.reference, study.published) == ("report", "final", Path("results/report"))
+    seeds = {system.name: len(system.seeds) for system in study.systems}
+    assert {name for name, n in seeds.items() if n == 3} == {"final", "batch256", "narrow"}
+    assert {config.stem for config in REPORT.glob("*.yaml")} - {"study"} <= set(seeds)
+    assert len(study.claims) == 9
+    for system in study.systems:
+        assert system.config is not None
+        assert system.config.is_file()
+    header = (REPORT / "study.yaml").read_text()
+    assert "# Command: python -m cifar_lightning study configs/report" in header
+
+
+def test_what_the_report_s_systems_are() -> None:
+    """Each differs from the final model in what its name says."""
+    settings = {system.name: resolve(system).config for system in read_study(REPORT).systems}
+    net = {name: config["model"]["net"]["init_args"] for name, config in settings.items()}
+    assert settings["final_100"]["trainer"]["max_epochs"] == settings["no_dropout"]["trainer"]["max_epochs"] == 100
+    assert settings["no_dropout_30"]["trainer"]["max_epochs"] == settings["final"]["trainer"]["max_epochs"] == 30
+    assert net["no_dropout_30"]["dropout"] == net["no_dropout_val"]["dropout"] == 0
+    assert settings["final_val"]["data"]["val_size"] == settings["no_dropout_val"]["data"]["val_size"] == 5000
+    rates = {name: config["model"]["optimizer"]["init_args"]["lr"] for name, config in settings.items()}
+    assert (rates["lr_0.01"], rates["lr_0.0001"], rates["final"]) == (0.01, 0.0001, 0.001)
+
+
+def test_a_folder_is_a_system_per_config(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.yaml").write_text("data: {val_size: 0}\n")
+    study = read_study(tmp_path, [0, 3])
+    assert [(system.name, system.seeds) for system in study.systems] == [("a", (0, 3)), ("b", (0, 3))]
+    assert study.comparisons == (("b", "a"),)
+    assert study.name == tmp_path.name
+
+
+def test_overrides_become_flags_that_the_parser_takes_back() -> None:
+    overrides = {
+        "model.net.channels": [8, 8, 8], "data.augment.flip": "random", "model.optimizer.lr": 1e-5,
+        "model.compile": True, "data.root": None,
+    }  # fmt: skip
+    config = resolve(System("x", "x", None, overrides, (0,), "")).config
+    assert config["model"]["net"]["init_args"]["channels"] == [8, 8, 8]
+    assert config["data"]["augment"]["flip"] == "random"
+    assert config["model"]["optimizer"]["init_args"]["lr"] == 1e-5
+    assert config["model"]["compile"] is True
+    assert config["data"]["root"] is None
+
+
+GOOD = "systems: {a: {seeds: [0]}, b: }\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a mapping, got None"),
+        ("titel: x\n" + GOOD, "the study: unknown field 'titel', did you mean 'title'"),
+        ("title: x", "systems: at least one is needed"),
+        ("systems: {a: {seeds: [0, 0]}}", r"system a: seeds: expected different whole numbers"),
+        ("systems: {a: {seeds: [-1]}}", r"system a: seeds: expected different whole numbers"),
+        ("systems: {a: {overides: {}}}", "system a: unknown field 'overides', did you mean 'overrides'"),
+        ("systems: {a: {overrides: {seed_everything: 1}}}", "seed_everything is set by the study itself"),
+        ("systems: {a b: }", "the name 'a b' is not one for a folder"),
+        ("systems: {means: }", "the name 'means' is not one for a folder"),
+        ("reference: c\n" + GOOD, "reference: there is no system 'c'"),
+        ("comparisons: [[a, c]]\n" + GOOD, "comparisons: expected"),
+        ("claims: [{says: x}]\n" + GOOD, "claim 1: needs says"),
+        ("claims: [{says: x, checks: [{compare: [a, c], metric: test_loss, expect: lower}]}]\n" + GOOD,
+         "claim 1, check 1: there is no system 'c'"),
+        ("claims: [{says: x, checks: [{compare: [a, b], metric: test_los, expect: lower}]}]\n" + GOOD,
+         "metric must be one of .*did you mean 'test_loss'"),
+        ("claims: [{says: x, checks: [{compare: [a, b], metric: test_loss, expect: falls}]}]\n" + GOOD,
+         "expect must be one of higher, lower, not higher, not lower, got 'falls'"),
+        ("claims: [{says: x, checks: [{system: a, metric: test_loss, expect: falls}]}]\n" + GOOD, "a curve is one of"),
+        ("claims: [{says: x, checks: [{system: a, metric: test_loss, expect: equal}]}]\n" + GOOD, "value goes with"),
+        ("claims: [{says: x, checks: [{metric: test_loss, expect: equal, value: 1}]}]\n" + GOOD, "needs either"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_study(tmp_path)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("titel: x\nsystems: {a: {seeds: [x]}}\nreference: z\n")
+    with pytest.raises(ConfigError, match=r"titel.*reference|seeds.*titel") as caught:
+        read_study(tmp_path / "s.yaml")
+    assert str(caught.value).count(";") == 2
+
+
+def test_what_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere: No such file or directory; give a study file or a folder"):
+        read_study(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"no \.yaml file in this folder"):
+        read_study(tmp_path)
+    (tmp_path / "s.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError, match="--seeds is for a folder of configs"):
+        read_study(tmp_path / "s.yaml", [1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"trainer.max_epoch": 3}, "system x: unknown flag --trainer.max_epoch, did you mean '--trainer.max_epochs'"),
+        ({"trainer.max_epochs": 0}, "system x: trainer.max_epochs must be at least 1 in a study, got 0"),
+        ({"final_test": False}, "system x: final_test must be true in a study"),
+    ],
+)
+def test_a_system_that_fit_would_refuse(overrides: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(System("x", "x", None, overrides, (0,), ""))

@@ -1,0 +1,205 @@
+"""What counts as run, what is to run, and what the plan says of the reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study.fakes import write_run, write_study
+
+from cifar_lightning import environment
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.study.child import command
+from cifar_lightning.study.definition import read_study
+from cifar_lightning.study.estimate import duration, estimate_s
+from cifar_lightning.study.found import find_runs
+from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Task, make_plan
+from cifar_lightning.study.resolve import resolve
+from cifar_lightning.study.slots import Slot, share_out
+
+LOGS = Path("lightning_logs/tiny")
+STUDY = """\
+seeds: [0, 1]
+systems:
+  plain: {config: base.yaml}
+  wide: {config: base.yaml, overrides: {model.net.channels: [8, 8, 16]}, seeds: [0]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def planned(**settings: Any) -> list[Task]:
+    study = read_study(write_study(STUDY))
+    resolved = {system.name: resolve(system) for system in study.systems}
+    published = settings.pop("published", None)
+    found = {system.name: find_runs(LOGS, published, system.name) for system in study.systems}
+    return make_plan(study, resolved, found, environment.package_digest(), **settings)
+
+
+def fake(name: str = "plain", seed: int = 0, **changes: Any) -> Path:
+    systems = {system.name: system for system in read_study(write_study(STUDY)).systems}
+    return write_run(LOGS, systems[name], seed, 0.5, **changes)
+
+
+def checkpoint_in(folder: Path) -> Path:
+    path = folder / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_an_empty_folder_is_all_to_run() -> None:
+    tasks = planned()
+    assert [(task.system.name, task.seed, task.action, task.reason) for task in tasks] == [
+        ("plain", 0, NEW, "no run yet"), ("plain", 1, NEW, "no run yet"), ("wide", 0, NEW, "no run yet"),
+    ]  # fmt: skip
+    assert [task.epochs_left for task in tasks] == [3, 3, 3]
+    assert command(tasks[1], LOGS)[1:] == [
+        "-m", "cifar_lightning", "fit", "--config", "base.yaml", "--seed_everything=1",
+        "--trainer.default_root_dir=lightning_logs/tiny/plain",
+    ]  # fmt: skip
+    assert "--model.net.channels=[8, 8, 16]" in command(tasks[2], LOGS)
+
+
+def test_a_finished_run_is_its_seed_s_alone() -> None:
+    fake(seed=1)
+    assert [task.action for task in planned()] == [NEW, DONE, NEW]
+
+
+def test_other_settings_are_another_run() -> None:
+    folder = fake()
+    text = (folder / "run.json").read_text().replace('"batch_size": 32', '"batch_size": 64')
+    (folder / "run.json").write_text(text)
+    task = planned()[0]
+    assert (task.action, task.reason) == (NEW, f"not counted: {folder.name}: data.batch_size was 64 and is 32")
+
+
+def test_the_precision_that_the_machine_chose_is_no_setting() -> None:
+    folder = fake()
+    text = (folder / "run.json").read_text()
+    for precision in ("32-true", "bf16-mixed"):
+        text = text.replace(f'"precision": "{precision}"', '"precision": "another"')
+    (folder / "run.json").write_text(text)
+    assert planned()[0].action == DONE
+
+
+def test_a_run_of_another_source_counts_only_when_accepted() -> None:
+    fake(package_digest="0123456789ab")
+    task = planned()[0]
+    assert task.action == NEW
+    assert "the package's source was 0123456789ab and is " in task.reason
+    assert "--accept-source" in task.reason
+    assert planned(accept_source=True)[0].action == DONE
+
+
+def test_a_run_that_went_on_with_another_source_has_two() -> None:
+    fake(resumed=[{"package_digest": "0123456789ab"}])
+    assert planned()[0].action == NEW
+    assert planned(accept_source=True)[0].run is not None
+
+
+@pytest.mark.parametrize("status", ["interrupted", "running"])
+def test_a_stopped_run_goes_on_from_its_checkpoint(status: str) -> None:
+    last = checkpoint_in(fake(status=status, losses=(2.0,)))
+    task = planned()[0]
+    assert (task.action, task.epochs_left) == (RESUME, 2)
+    assert "after epoch 1" in task.reason
+    assert command(task, LOGS)[-2:] == ["--ckpt", str(last)]
+
+
+def test_a_stopped_run_without_a_checkpoint_begins_anew() -> None:
+    folder = fake(status="running", losses=(2.0,))
+    task = planned()[0]
+    assert (task.action, task.reason) == (NEW, f"{folder.name} left no checkpoint here")
+    assert "--ckpt" not in command(task, LOGS)
+
+
+def test_a_failure_stays_until_it_is_tried_again() -> None:
+    fake(status="failed", error="NonFiniteError: the train loss is nan")
+    task = planned()[0]
+    assert (task.action, task.is_due) == (FAILED, False)
+    assert task.reason == "NonFiniteError: the train loss is nan (--retry-failed)"
+    assert planned(retry_failed=True)[0].action == NEW
+
+
+def test_a_published_run_counts_whatever_its_source(tmp_path: Path) -> None:
+    folder = fake(package_digest="0123456789ab")
+    (run,) = find_runs(LOGS, None, "plain")
+    published = tmp_path / "published" / "runs" / "plain"
+    published.mkdir(parents=True)
+    import json
+
+    (published / f"{folder.name}.json").write_text(json.dumps(run.content))
+    for path in folder.iterdir():
+        path.unlink()
+    task = planned(published=tmp_path / "published")[0]
+    assert (task.action, task.reason) == (DONE, f"{folder.name}, published")
+    (published / "broken.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"broken\.json is not a published run"):
+        planned(published=tmp_path / "published")
+
+
+def test_what_the_digest_of_the_source_covers(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "study").mkdir(parents=True)
+    (package / "fit.py").write_text("a = 1\n")
+    first = environment.package_digest(package)
+    (package / "study" / "page.py").write_text("b = 1\n")
+    (package / "notes.txt").write_text("c\n")
+    assert environment.package_digest(package) == first
+    (package / "fit.py").write_text("a = 2\n")
+    assert environment.package_digest(package) != first
+    assert len(first) == 12
+
+
+def test_the_estimate_takes_a_system_s_own_pace_first() -> None:
+    assert estimate_s(planned(), []) is None
+    fake(timings={"train_s": 30.0, "val_s": 3.0})
+    tasks = planned()
+    finished = [(task, task.run) for task in tasks if task.run]
+    plain, wide = tasks[1], tasks[2]
+    assert estimate_s([plain], finished) == pytest.approx(33.0)
+    ratio = wide.resolved.train_flop_per_image / plain.resolved.train_flop_per_image
+    assert ratio > 1.5
+    assert estimate_s([wide], finished) == pytest.approx(33.0 * ratio)
+    assert estimate_s(tasks, finished) == pytest.approx(33.0 * (1 + ratio))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.4, "4 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (3599, "1 h 00 min"), (18300, "5 h 05 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "slots"),
+    [
+        (None, [], [Slot()]),
+        (1, [], [Slot()]),
+        (2, [], [Slot((0, 1)), Slot((2, 3))]),
+        (3, [], [Slot((0,)), Slot((1,)), Slot((2,))]),
+        (None, ["4", "5"], [Slot((0, 1), "4"), Slot((2, 3), "5")]),
+        (4, ["4", "5"], [Slot((0,), "4"), Slot((1,), "5"), Slot((2,), "4"), Slot((3,), "5")]),
+    ],
+)
+def test_jobs_share_out_cores_and_gpus(jobs: int | None, gpus: list[str], slots: list[Slot]) -> None:
+    assert share_out(jobs, 1, range(4), gpus) == slots
+
+
+def test_a_slot_s_threads_are_its_cores() -> None:
+    assert Slot((0, 1), "3").environment() == {
+        "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3",
+    }  # fmt: skip
+    assert Slot().environment() == {}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "devices", "message"), [(5, 1, "has 4 cores"), (0, 1, "at least 1"), (2, 2, "trains on 2 devices")]
+)
+def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        share_out(jobs, devices, range(4), [])
