@@ -4,8 +4,9 @@
 
 trains what has not been trained yet (seeds 0 to runs - 1 of every variant, two at a time with one thread each, into
 `lightning_logs/`) on 45,000 images, compares the last epoch's accuracy on the other 5,000 by seed (of another split
-than the one on which the recipe was chosen), and writes `results/ablation_cpu78.json`. The test set is left alone. The
-number of runs is fixed before the first one is looked at.
+than the one on which the recipe was chosen; the other settings stay, not tuned for the variant), and writes
+`results/ablation_cpu78.json`. The test set is left alone. The number of runs is fixed before the first one is looked
+at.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any
 
 from scipy import stats
 
-from cifar_lightning import runs
+from cifar_lightning import environment, runs
 from cifar_lightning.cli import main as command
 from cifar_lightning.files import write_json
 from cifar_lightning.settings import without_folders
@@ -89,6 +90,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.runs < 2:
         parser.error(f"--runs must be at least 2, got {arguments.runs}")
+    if environment.commit()["dirty"] is not False:
+        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     jobs = [(name, seed, arguments.logs) for seed in range(arguments.runs) for name in VARIANTS]
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}

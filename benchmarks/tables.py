@@ -23,25 +23,27 @@ def speed_table(results: Path) -> str:
     ]
     for path in sorted(results.glob("speed_*.json")):
         result, name = _read(path), path.stem.removeprefix("speed_")
-        config, hardware, rival = f"configs/speed/{name}.yaml", result["hardware"], result["rival"]
-        ratios = [
-            f"{rival['median_s'][precision]:,.0f} s, {result['rival_over_recipe'][precision]:.0f} times as long"
-            for precision in ("float32", "bf16")
-        ]
-        tta = [
-            f"{result['tta']}: {_accuracy(result['test_accuracy_tta'])}",
-            f"{result['median_s']['total_tta_s']:.1f} s",
-        ]
+        config, hardware, rival = f"configs/speed/{name}.yaml", result["hardware"], result.get("rival")
+        place = f"{hardware['threads']} threads of {hardware['cpu']}"
+        against = ["", "", ""]
+        if rival:
+            against = [rival["name"]] + [
+                f"{rival['median_s'][precision]:,.0f} s, {result['rival_over_recipe'][precision]:.0f} times as long"
+                for precision in ("float32", "bf16")
+            ]
+        tta = ["", ""]
+        if "tta" in result:
+            accuracy = _accuracy(result["test_accuracy_tta"])
+            tta = [f"{result['tta']}: {accuracy}", f"{result['median_s']['total_tta_s']:.1f} s"]
         cells = [
             f"[{name}]({config}), [runs]({path.as_posix()})",
             str(result["n"]),
             _accuracy(result["test_accuracy"]),
             f"{result['median_s']['total_s']:.1f} s",
             *tta,
-            rival["name"],
-            *ratios,
+            *against,
             f"{flops[config] / 1e15:.4f}",
-            f"{hardware['threads']} threads of {hardware['cpu']}, {result['precision']}",
+            f"{hardware.get('gpu') or place}, {result['precision']}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

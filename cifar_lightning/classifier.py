@@ -126,8 +126,10 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Before the first step of all, and never on a resume: what the net computes from images."""
         if batch_idx == 0 and self.trainer.global_step == 0 and isinstance(self.net, StartsFromImages):
-            # Of all processes together, so that their number makes no difference.
-            self.net.start_from_images(torch.cat([part.to(self.device) for part in ranks.gathered(batch[0].cpu())]))
+            images = batch[0]
+            if self.trainer.world_size > 1:  # of all processes together, so that their number makes no difference
+                images = torch.cat([part.to(self.device) for part in ranks.gathered(images.cpu())])
+            self.net.start_from_images(images)
 
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""

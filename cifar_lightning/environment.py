@@ -29,8 +29,8 @@ def native_precision(accelerator: str) -> str:
         native = torch.backends.mps.is_macos_or_newer(14, 0)
     else:
         features = _cpu_features()
-        # Without AMX (many virtual machines hide it) Intel's bf16 products are slower than its float32 products: bench
-        # shows both. A rule and not a measurement, so that two runs on one machine are of one precision.
+        # Without AMX (many virtual machines hide it) Intel's bf16 is slower than its float32: results/speed_cpu78.json
+        # has the same loop in both. A rule and not a measurement, so that two runs on one machine are of one precision.
         native = "amx_bf16" in features or ("avx512_bf16" in features and not _is_intel())
     return "bf16-mixed" if native else "32-true"
 

@@ -55,7 +55,8 @@ def fit(arguments: list[str]) -> int:
     write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = dict(record)
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(InNoHurry(lambda: _describe(experiment, parts, layers)))
+    is_described = "finished_at" in record  # a finished run that is extended
+    callbacks.append(InNoHurry(None if is_described else lambda: _describe(experiment, parts, layers)))
     try:
         if not is_follower():
             _introduce(experiment, parts.trainer, folder, layers, record)

@@ -50,16 +50,23 @@ def averaged_logits(net: Callable[[Tensor], Tensor], images: Tensor, tta: TTA) -
     logits = net(images)
     if tta.views == "none":
         return logits
-    is_unsure = logits.softmax(dim=1).amax(dim=1) <= tta.below
-    chosen = torch.nonzero(is_unsure).flatten() if tta.below < 1 else torch.arange(len(images), device=images.device)
+    if tta.below == 1:
+        return _averaged(net, images, logits, tta.views)
+    chosen = torch.nonzero(logits.softmax(dim=1).amax(dim=1) <= tta.below).flatten()
     if not len(chosen):
         return logits
     unsure = images[chosen].contiguous(memory_format=torch.channels_last)
-    average = (logits[chosen] + net(unsure.flip(3))) / 2
-    if tta.views == "flip_translate":
+    average = _averaged(net, unsure, logits[chosen], tta.views)
+    return logits.index_copy(0, chosen, average.to(logits.dtype))
+
+
+def _averaged(net: Callable[[Tensor], Tensor], images: Tensor, logits: Tensor, views: Views) -> Tensor:
+    """The average over the views of every image, of which `logits` are those of the image itself."""
+    average = (logits + net(images.flip(3))) / 2
+    if views == "flip_translate":
         height, width = images.shape[2:]
-        padded = F.pad(unsure, (1, 1, 1, 1), mode="reflect")
+        padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
         corners = (padded[:, :, :height, :width], padded[:, :, 2:, 2:])
         moved = [view.contiguous(memory_format=torch.channels_last) for view in corners]
         average = average / 2 + sum(net(view) + net(view.flip(3)) for view in moved) / 8
-    return logits.index_copy(0, chosen, average.to(logits.dtype))
+    return average

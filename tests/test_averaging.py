@@ -1,5 +1,6 @@
 """Averaged weights, by Lightning's own callback: they are validated, saved and tested, and a resume is exact."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,17 @@ def test_an_averaged_run_that_was_cut_goes_on_bit_for_bit(run: Run, monkeypatch:
     whole, cut = checkpoint("whole"), checkpoint("cut")
     for part in ("state_dict", "current_model_state"):
         assert all(torch.equal(value, whole[part][name]) for name, value in cut[part].items())
+
+
+def test_the_validation_scores_the_average(run: Run) -> None:
+    exit_code, _, err = run("fit", *FLAGS, "--trainer.default_root_dir=whole")
+    assert exit_code == 0, err
+    (record,) = Path("whole").glob("*/*/run.json")
+    in_fit = json.loads(record.read_text())["metrics"]["last_epoch"]
+    exit_code, _, err = run("validate", "--ckpt", "--trainer.default_root_dir=whole", "--trainer.callbacks=null")
+    assert exit_code == 0, err
+    alone = json.loads(record.with_name("validate.json").read_text())
+    assert alone["loss"] == pytest.approx(in_fit["val_loss"], rel=1e-5)
 
 
 def test_the_test_scores_the_average(run: Run) -> None:

@@ -1,18 +1,15 @@
 """InNoHurry: once in a run, after a minute or at the end, and after an early stop when the run goes on."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from lightning.pytorch import LightningModule, Trainer
+from tiny import TINY_FLAGS
 
 from cifar_lightning.callbacks import in_no_hurry
 from cifar_lightning.callbacks.in_no_hurry import InNoHurry
-
-Fit = Callable[..., tuple[Path, str]]
-Run = Callable[..., tuple[int, str, str]]
 
 TRAINER = cast(Trainer, SimpleNamespace(is_global_zero=True))
 MODULE = cast(LightningModule, None)
@@ -31,6 +28,16 @@ def test_after_a_minute_or_at_the_end(patience_s: float, done_after: str, monkey
     reached.append("end")
     callback.on_train_end(TRAINER, MODULE)
     assert done == [done_after]
+
+
+def test_a_finished_run_that_is_extended_is_described_once(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described: list[object] = []
+    monkeypatch.setattr("cifar_lightning.fit._describe", lambda *parts: described.append(parts))
+    assert run("fit", *TINY_FLAGS, "--trainer.max_epochs=1")[0] == 0
+    assert run("fit", "--ckpt=last", "--trainer.max_epochs=2")[0] == 0
+    assert len(described) == 1
 
 
 @pytest.mark.parametrize("was_done", [True, False])

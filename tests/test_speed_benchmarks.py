@@ -50,6 +50,9 @@ def test_speed_without_tta_has_no_figures_of_it() -> None:
         [{"name": "another", "timed": "all", "precision": "bf16", "total_s": 30.0}],
     )
     assert "test_accuracy_tta" not in result
+    without_rival = load("speed").summarise([record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [])
+    assert "rival" not in without_rival
+    assert without_rival["test_accuracy"] == result["test_accuracy"]
     assert result["median_s"].keys() == {"train_s", "evaluation_s", "total_s"}
 
 

@@ -9,6 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.callbacks.speed import SpeedClock
+from cifar_lightning.callbacks.warm_up import CompileWarmUp
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.nets.speed_net import SpeedNet, Whitening
 
@@ -85,6 +88,30 @@ def test_the_time_from_the_first_step_to_the_score(run: Run) -> None:
     assert speed.keys() == {"train_s", "evaluation_s", "total_s"}
     assert 0 < speed["train_s"] < speed["total_s"] < 60
     assert speed["total_s"] == pytest.approx(speed["train_s"] + speed["evaluation_s"], abs=0.002)
+
+
+def test_the_clock_starts_after_the_compilation_and_before_the_whitening(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def noted(owner: type, method: str, name: str) -> None:
+        own = getattr(owner, method)
+
+        def call(*arguments: Any) -> Any:
+            order.append(name)
+            return own(*arguments)
+
+        monkeypatch.setattr(owner, method, call)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: None)
+    noted(CompileWarmUp, "on_train_start", "compilation")
+    noted(SpeedClock, "on_train_start", "start")
+    noted(Whitening, "start_from_images", "whitening")
+    noted(SpeedClock, "on_train_epoch_end", "stop")
+    noted(LearningCurves, "on_train_epoch_end", "curves")
+    trained(run, *SPEED, "--trainer.max_epochs=1", "--model.compile=true")
+    assert order == ["compilation", "start", "whitening", "stop", "curves"]
 
 
 def test_a_resumed_run_has_no_time(run: Run) -> None:

@@ -15,17 +15,18 @@ from cifar_lightning.nets.report_cnn import ReportCNN
 
 
 class Noting(nn.Module):
-    """A net that notes each batch's size, whether it trains, and the precision of what it gives."""
+    """A net that notes each batch's size, its mode, and the precision of what it gives."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
-        self.seen: list[tuple[int, bool, torch.dtype]] = []
+        self.seen: list[tuple[int, str, torch.dtype]] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """As the net."""
         logits = self.net(images)
-        self.seen.append((len(images), self.training, logits.dtype))
+        mode = "train" if self.training else "inference" if images.is_inference() else "evaluation"
+        self.seen.append((len(images), mode, logits.dtype))
         return logits
 
 
@@ -49,7 +50,8 @@ def test_each_size_is_run_in_the_trainings_precision_and_no_trace_is_left(traine
     CompileWarmUp().on_train_start(trainer, model)
     low = torch.bfloat16
     # The usual batch of the training first, then what is left over; then those of validation and test.
-    assert net.seen == [(8, True, low), (4, True, low), (12, False, low), (20, False, low), (10, False, low)]
+    sizes_and_modes = [(8, "train"), (4, "train"), (12, "evaluation"), (20, "inference"), (10, "inference")]
+    assert net.seen == [(size, mode, low) for size, mode in sizes_and_modes]
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)

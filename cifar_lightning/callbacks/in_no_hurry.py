@@ -13,11 +13,11 @@ class InNoHurry(Callback):
     """Calls `work` once in a run: at the end of the first epoch after a minute of training, or when the training ends.
 
     Args:
-        work: takes a second or so, which a run of seconds would feel.
+        work: takes a second or so, which a run of seconds would feel; None where there is nothing to do.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work: Callable[[], None] | None = work
+    def __init__(self, work: Callable[[], None] | None) -> None:
+        self.work = work
         self._started_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,7 +34,7 @@ class InNoHurry(Callback):
         self._do(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: a run that goes on does not do it again."""
+        """For the checkpoint: a run that goes on does not do it again. What is done at the end is in none."""
         return {"done": self.work is None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

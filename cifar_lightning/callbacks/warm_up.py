@@ -20,11 +20,9 @@ class CompileWarmUp(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         own_batch, ranks = data.batch_size // trainer.world_size, trainer.world_size
         training = _sizes(data.sizes["train"] // ranks, own_batch)
-        evaluation = [
-            size
-            for images in (data.sizes["val"] // ranks, data.layout.test_images // ranks)
-            for size in _sizes(images, data.eval_batch_size)
-        ]
+        validation, test = (
+            _sizes(images // ranks, data.eval_batch_size) for images in (data.sizes["val"], data.layout.test_images)
+        )
         modes = {module: module.training for module in pl_module.modules()}
         saved = {name: value.clone() for name, value in pl_module.net.state_dict().items()}
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
@@ -32,10 +30,13 @@ class CompileWarmUp(Callback):
             for size in training:
                 self._run(pl_module, size).backward()
             pl_module.eval()
-            # As Lightning evaluates: not in inference mode where processes talk by gloo.
-            with torch.no_grad(), torch.inference_mode(ranks == 1 or pl_module.device.type == "cuda"):
-                for size in dict.fromkeys(evaluation):
+            # As Lightning evaluates: in inference mode, but not within a training nor where processes talk by gloo.
+            with torch.no_grad():
+                for size in validation:
                     self._run(pl_module, size)
+                with torch.inference_mode(ranks == 1 or pl_module.device.type == "cuda"):
+                    for size in test:
+                        self._run(pl_module, size)
         for module, mode in modes.items():
             module.training = mode
         pl_module.zero_grad(set_to_none=True)

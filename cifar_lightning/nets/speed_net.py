@@ -34,7 +34,8 @@ class Whitening(nn.Module):
     def __init__(self, patterns: int, kernel_size: int, stride: int, padding: int, bias: bool) -> None:
         super().__init__()
         if not 1 <= patterns <= 3 * kernel_size**2:
-            raise ValueError(f"patches of 3x{kernel_size}x{kernel_size} have 1 to {3 * kernel_size**2} components")
+            most = 3 * kernel_size**2
+            raise ValueError(f"patterns must be from 1 to {most} with kernel_size {kernel_size}, got {patterns}")
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.register_buffer("weight", torch.zeros(2 * patterns, 3, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(2 * patterns)) if bias else None

@@ -28,7 +28,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
     Args:
         matrices: float32 (..., M, N).
-        steps: iterations; 5 bring singular values from 0.01 up to between about 0.7 and 1.2.
+        steps: iterations, at least 1; 5 bring singular values from 0.01 up to between about 0.7 and 1.2.
 
     Returns:
         float32 (..., M, N).
@@ -37,18 +37,23 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
         return orthogonalise(matrices.mT, steps).mT
     if matrices.ndim != 3:
         return orthogonalise(matrices.reshape(-1, *matrices.shape[-2:]), steps).view(matrices.shape)
-    a, b, c = COEFFICIENTS
     gram = matrices @ matrices.mT
     squares = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-14).view(-1, 1, 1)  # of the Frobenius norms
     gram /= squares
-    product = torch.eye(gram.shape[-1], device=gram.device).expand_as(gram)
-    for step in range(steps):
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = polynomial @ product if step else polynomial
-        if step < steps - 1:
-            gram = polynomial @ (gram @ polynomial)
+    product = polynomial = _quintic(gram)
+    for _ in range(steps - 1):
+        gram = polynomial @ (gram @ polynomial)
+        polynomial = _quintic(gram)
+        product = polynomial @ product
     return (product / squares.sqrt()) @ matrices
+
+
+def _quintic(gram: Tensor) -> Tensor:
+    """What an iteration multiplies X by, from X X^T (..., M, M)."""
+    a, b, c = COEFFICIENTS
+    polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+    return polynomial
 
 
 class MuonSGD(Optimizer):
@@ -86,7 +91,9 @@ class MuonSGD(Optimizer):
         steps: int = 3,
         normalise: bool = True,
     ) -> None:
-        _check_at_least_0(lr=lr, dense_lr=dense_lr, vector_lr=vector_lr, weight_decay=weight_decay, steps=steps)
+        _check_at_least_0(lr=lr, dense_lr=dense_lr, vector_lr=vector_lr, weight_decay=weight_decay)
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         _check_momentum(momentum=momentum, sgd_momentum=sgd_momentum)
         trained = [parameter for parameter in params if parameter.requires_grad]
         sgd_group = {"method": "sgd", "momentum": sgd_momentum}
@@ -135,17 +142,17 @@ def _muon_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
         torch._foreach_div_(norms, [len(parameter) ** 0.5 for parameter in parameters])
         torch._foreach_div_(parameters, norms)
     # Weights of one shape are orthogonalised together: many small products in a row leave a GPU waiting.
-    by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    by_shape: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for parameter, update in zip(parameters, updates, strict=True):
         # Columns as they lie in memory, which spares copies of channels_last weights: to Muon their order is all one.
         order = (0, *sorted(range(1, parameter.ndim), key=parameter.stride, reverse=True))
-        matrix = parameter.permute(order).view(len(parameter), -1)
-        by_shape[tuple(matrix.shape)].append((matrix, update.permute(order).flatten(1)))
+        matrix = update.permute(order).flatten(1)
+        by_shape[tuple(matrix.shape)].append((parameter.permute(order), matrix))
     for (rows, columns), pairs in by_shape.items():
-        directions = orthogonalise(torch.stack([update for _, update in pairs]).float(), group["steps"])
+        directions = orthogonalise(torch.stack([matrix for _, matrix in pairs]).float(), group["steps"])
         size = group["lr"] * max(1.0, rows / columns) ** 0.5
-        for (matrix, _), direction in zip(pairs, directions, strict=True):
-            matrix.add_(direction.to(matrix.dtype), alpha=-size)
+        for (weight, _), direction in zip(pairs, directions, strict=True):
+            weight.add_(direction.view(weight.shape).to(weight.dtype), alpha=-size)
 
 
 def _sgd_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
