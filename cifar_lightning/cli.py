@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.fit", "fit", "train, then score the last weights on the test set once"),
     "validate": ("cifar_lightning.score", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
+    "predict": ("cifar_lightning.inference.command", "main", "classify pictures of your own, or the test set"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
     "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
@@ -39,6 +40,7 @@ examples:
   python -m cifar_lightning fit --model.net.dropout 0 --trainer.max_epochs 100
   python -m cifar_lightning fit --ckpt last                     go on with the newest run
   python -m cifar_lightning test --ckpt best                    or last, or a path
+  python -m cifar_lightning predict --ckpt best --images cat.png photos/
   python -m cifar_lightning fit --config configs/offline.yaml   no data set at hand: a synthetic one
   tensorboard --logdir lightning_logs
 

@@ -9,7 +9,24 @@ from typing import Any
 
 import torch
 
+from cifar_lightning.errors import ConfigError
+
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+
+
+def accelerator_of(flag: str) -> str:
+    """Lightning's name of the accelerator that 'auto', 'cpu' or 'gpu' means on this machine.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if flag != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if flag != "cpu" and torch.backends.mps.is_available():
+        return "mps"
+    if flag == "gpu":
+        raise ConfigError("accelerator gpu: no GPU is found; auto takes what is there")
+    return "cpu"
 
 
 def native_precision(accelerator: str) -> str:
