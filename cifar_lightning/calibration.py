@@ -1,4 +1,4 @@
-"""Temperature scaling: one number by which a checkpoint's logits are divided, so that its probabilities can be believed.
+"""Temperature scaling: a number by which a checkpoint's logits are divided to make its probabilities believable.
 
 Guo et al., arXiv 1706.04599. It changes no verdict, since the order of a picture's logits stays. It is fitted on the
 validation split and lies beside the checkpoint, in a file whose name holds the checkpoint's digest: weights that were

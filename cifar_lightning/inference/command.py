@@ -12,7 +12,7 @@ import torch
 from cifar_lightning import calibration
 from cifar_lightning.errors import ConfigError, OutputError, PictureError
 from cifar_lightning.inference import report, sheet
-from cifar_lightning.inference.dataset import test_images
+from cifar_lightning.inference.dataset import official_test
 from cifar_lightning.inference.options import Parser, load_predictor
 from cifar_lightning.inference.picture import Pixels
 from cifar_lightning.inference.predictor import Predictor
@@ -157,7 +157,7 @@ def _files(predictor: Predictor, found: Found, keep: int) -> tuple[list[Row], li
 
 def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list[Row], list[Pixels], str]:
     """A row for each test image, the pixels for the sheet, and the line of the score."""
-    images, labels = test_images(predictor.trained, options.root)
+    images, labels = official_test(predictor.trained, options.root)
     names = predictor.class_names
     rows, correct = [], 0
     with _bar(len(images)) as advance:

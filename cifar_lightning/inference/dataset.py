@@ -6,7 +6,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.inference.trained import Trained
 
 
-def test_images(trained: Trained, root: str | None = None) -> tuple[Tensor, Tensor]:
+def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Tensor]:
     """Reads the test split, uint8 (N, 32, 32, 3) and int64 (N,), in the official order.
 
     Args:
