@@ -8,7 +8,7 @@ trained further have another digest, and never meet a temperature that is not th
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cifar_lightning.errors import CheckpointError, OutputError
 from cifar_lightning.files import write_json
+from cifar_lightning.metrics import evaluate
 
 LOWEST, HIGHEST = 0.05, 20.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -48,6 +49,19 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             right = low + _GOLDEN * (high - low)
             at_right = loss(right)
     return math.exp((low + high) / 2)
+
+
+def fit(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """The temperature of a split, with its loss and calibration error before and after, for `store`."""
+    temperature = fit_temperature(logits, labels)
+    before, after = (evaluate(values, labels, class_names) for values in (logits, logits / temperature))
+    return {
+        "temperature": temperature,
+        "loss_before": before.loss,
+        "loss_after": after.loss,
+        "calibration_error_before": before.calibration_error,
+        "calibration_error_after": after.calibration_error,
+    }
 
 
 def sha256_of(checkpoint: Path) -> str:

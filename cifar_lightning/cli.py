@@ -26,6 +26,8 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "validate": ("cifar_lightning.score", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
     "predict": ("cifar_lightning.inference.command", "main", "classify pictures of your own, or the test set"),
+    "export": ("cifar_lightning.inference.export", "main", "write the trained net as one file: ONNX or torch"),
+    "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop a picture, see the verdict"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
     "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from cifar_lightning import checkpoint, pictures, runs
+from cifar_lightning import calibration, checkpoint, pictures, runs
 from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.config import Experiment
@@ -16,8 +19,34 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_json
 from cifar_lightning.follower import is_follower, scratch_folder
-from cifar_lightning.metrics import Evaluation
+from cifar_lightning.metrics import Evaluation, evaluate, reliability
 from cifar_lightning.resume import KEPT_DATA, check_kept
+from cifar_lightning.tta import Views
+
+
+class Scoring(Experiment):
+    """The configuration of `test` or `validate`, with the flags that only these have."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """`--tta` is the short name of a setting that the checkpoint's configuration also has."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--tta",
+            type=Views | None,
+            default=None,
+            help="score once more with test-time augmentation: the short name of --model.tta.views",
+        )
+        parser.add_argument(
+            "--calibrate",
+            action="store_true",
+            help="fit a temperature on the validation split and store it beside the checkpoint, where predict finds it",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """The short name wins, as flags do."""
+        super().before_instantiate_classes()
+        if self.config.tta is not None:
+            self.config.model.tta.views = self.config.tta
 
 
 def test(arguments: list[str]) -> int:
@@ -70,34 +99,67 @@ def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers
 
 
 def _score_checkpoint(verb: str, arguments: list[str]) -> int:
-    experiment = Experiment(verb, arguments)
+    experiment = Scoring(verb, arguments)
     path = experiment.checkpoint
     assert path is not None
-    if verb == "validate" and experiment.datamodule.val_size == 0:
-        raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): there is nothing to score")
+    calibrates = bool(experiment.config.calibrate)
+    if experiment.datamodule.val_size == 0 and (calibrates or verb == "validate"):
+        lost = "a temperature cannot be fitted" if calibrates else "there is nothing to score"
+        raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): {lost}")
     check_kept(checkpoint.config_of(experiment.content), experiment.resolved(), KEPT_DATA)
     checkpoint.load_weights(experiment.model, experiment.content, path)
     experiment.datamodule.prepare_data()
-    experiment.datamodule.setup(verb)
+    for stage in (verb, *(["validate"] if calibrates else [])):
+        experiment.datamodule.setup(stage)
     scorer = Scorer()
     trainer, model = experiment.make_trainer([scorer], logger=False), experiment.model
-    evaluation = score(experiment, trainer, scorer, verb)
-    augmented = score(experiment, trainer, scorer, verb, uses_tta=True) if model.has_tta else None
+    names = experiment.datamodule.class_names
+    views = ["none", *([str(model.tta)] if model.has_tta else [])]
+
+    def scored(split: str, view: str) -> tuple[Evaluation, Tensor, Tensor]:
+        return score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels
+
+    fits = {view: calibration.fit(*scored("validate", view)[1:], names) for view in views if calibrates}
     folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
-    result = {
+    result: dict[str, Any] = {
         "checkpoint": path.name,
         "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),
         "source": experiment.datamodule.source,
         "precision": experiment.config.trainer.precision,
-        **evaluation.to_dict(),
     }
-    if augmented is not None:
-        result["tta"] = {"views": str(model.tta), **augmented.to_dict()}
+    lines, charts = [], {}
+    for view in views:
+        evaluation, logits, labels = scored(verb, view)
+        plain = view == "none"
+        section = evaluation.to_dict()
+        if plain:
+            _print(verb, evaluation, f"{path}, {experiment.datamodule.source}")
+            charts[f"calibration error {evaluation.calibration_error:.4f}"] = reliability(logits, labels)
+        else:
+            lines.append(summary_line(verb, evaluation, f"the same weights, TTA {view}"))
+        if view in fits:
+            temperature = fits[view]["temperature"]
+            after = evaluate(logits / temperature, labels, names)
+            section["calibrated"] = {
+                "temperature": temperature, "loss": after.loss, "calibration_error": after.calibration_error,
+            }  # fmt: skip
+            fitted = f"temperature {temperature:.3f}, fitted on {'the validation split' if verb == 'test' else 'these'}"
+            lines.append(summary_line(verb, after, fitted if plain else f"TTA {view}, {fitted}"))
+            if plain:
+                charts[f"{after.calibration_error:.4f} at temperature {temperature:.3f}"] = reliability(
+                    logits / temperature, labels
+                )
+        result |= section if plain else {"tta": {"views": view, **section}}
+    if fits and not is_follower():
+        data = experiment.datamodule
+        where = f"the validation split, {data.sizes['val']:,} images, {data.source}"
+        lines.append(f"written {calibration.store(path, fits, where)}")
     write_json(folder / f"{verb}.json", result)
-    _print(verb, evaluation, f"{path}, {experiment.datamodule.source}")
-    if augmented is not None:
-        print(summary_line(verb, augmented, f"the same weights, TTA {model.tta}"))
-    print(f"written {folder / f'{verb}.json'}")
+    title = f"{experiment.datamodule.source}, {verb}: how sure, how right"
+    pictures.reliability(charts, title).savefig(folder / f"{verb}_reliability.png")
+    for line in lines:
+        print(line)
+    print(f"written {folder / f'{verb}.json'}, {folder / f'{verb}_reliability.png'}")
     return 0
 
 

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         print(f"written  {options.sheet}")
     sys.stdout.flush()
     for name, reason in failures:
-        print(f"error: {printable(name)}: {reason}", file=sys.stderr)
+        print(f"error: {printable(name)} {reason}", file=sys.stderr)
     if failures:
         print(f"error: {len(failures):,} of {len(rows) + len(found.problems):,} not classified", file=sys.stderr)
     return UNREADABLE if failures else 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -71,19 +72,29 @@ def read_picture(path: Path) -> Pixels:
             raise PictureError("is not a file")
         if status.st_size > MAX_BYTES:
             raise PictureError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
-        with _decoding(), Image.open(path, formats=readable_formats()) as image:
-            width, height = _checked_size(image)
-            if image.format in ("JPEG", "MPO") and (width, height) != (SIZE, SIZE):
-                side = min(width, height) / (DRAFT_FACTOR * SIZE)
-                image.draft(None, (math.ceil(width / side), math.ceil(height / side)))
-            # A progressive JPEG fills memory by what it announces, however small it is decoded.
-            is_large = max(image.width * image.height, width * height // 4) > LARGE_PIXELS
-            with _one_large if is_large else nullcontext():
-                return to_pixels(image)
+        return decode(path)
     except OSError as error:
         if error.strerror is None:  # Pillow's own, which say nothing of the system
             raise
         raise PictureError(f"cannot be read: {error.strerror}") from error
+
+
+def decode(source: Path | BinaryIO) -> Pixels:
+    """Decodes the bytes of a picture; of several frames or pages the first.
+
+    Raises:
+        PictureError: it is no picture, is damaged, or announces more than `MAX_PIXELS`.
+        OSError: the system cannot read the file.
+    """
+    with _decoding(), Image.open(source, formats=readable_formats()) as image:
+        width, height = _checked_size(image)
+        if image.format in ("JPEG", "MPO") and (width, height) != (SIZE, SIZE):
+            side = min(width, height) / (DRAFT_FACTOR * SIZE)
+            image.draft(None, (math.ceil(width / side), math.ceil(height / side)))
+        # A progressive JPEG fills memory by what it announces, however small it is decoded.
+        is_large = max(image.width * image.height, width * height // 4) > LARGE_PIXELS
+        with _one_large if is_large else nullcontext():
+            return to_pixels(image)
 
 
 def to_pixels(image: Image.Image) -> Pixels:

@@ -37,7 +37,7 @@ def find_pictures(names: Sequence[str]) -> Found:
             [path] if os.path.lexists(path) else [Path(match) for match in sorted(glob.glob(name, recursive=True))]
         )
         if not matches:
-            found.problems.append((name, "matches no file" if glob.has_magic(name) else "no such file"))
+            found.problems.append((name, "matches no file" if glob.has_magic(name) else "does not exist"))
         for match in matches:
             if not match.is_dir():
                 found.files.append(match)  # by its own name, whatever its suffix
