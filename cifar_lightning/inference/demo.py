@@ -105,42 +105,48 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "cifar_lightning", ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """The page."""
-        if self._is_for_us():
-            if self.path == "/":
-                self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND, "there is one page, and it is at /")
+        if not self._is_for_us():
+            return
+        if self.path == "/":
+            self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is one page, and it is at /")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """A picture's bytes as the body; the verdict as JSON."""
         self.close_connection = True  # whatever of the body is not read must not be taken for the next request
         if not self._is_for_us():
             return
+        if problem := self._problem():
+            self._refuse(*problem)
+        elif not self.server.places.acquire(blocking=False):
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy with other pictures; try once more")
+        else:
+            try:
+                answer = self.server.answer(self.rfile.read(int(self.headers["Content-Length"])))
+            except PictureError as error:
+                self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"this file {error}")
+            else:
+                self._send(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
+            finally:
+                self.server.places.release()
+
+    def _problem(self) -> tuple[HTTPStatus, str] | None:
+        """What is wrong with the head of a request for a verdict."""
         if self.path != "/predict":
-            return self._refuse(HTTPStatus.NOT_FOUND, "pictures are sent to /predict")
+            return HTTPStatus.NOT_FOUND, "pictures are sent to /predict"
         # A page of another site may send a form here without asking; it cannot leave out its own name.
         origin = self.headers.get("Origin")
         if origin is not None and origin not in {f"http://{name}" for name in self.server.own_names}:
-            return self._refuse(HTTPStatus.FORBIDDEN, "this page answers only itself")
+            return HTTPStatus.FORBIDDEN, "this page answers only itself"
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"[0-9]{1,12}", length):
-            return self._refuse(HTTPStatus.LENGTH_REQUIRED, "how long is the picture?")
+            return HTTPStatus.LENGTH_REQUIRED, "how long is the picture?"
         if int(length) > MAX_UPLOAD_BYTES:
-            limit = MAX_UPLOAD_BYTES // 2**20
-            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the picture is larger than {limit} MiB")
-        if not self.server.places.acquire(blocking=False):
-            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy with other pictures; try once more")
-        try:
-            body = self.rfile.read(int(length))
-            answer = self.server.answer(body)
-        except PictureError as error:
-            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"this file {error}")
-        else:
-            self._send(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
-        finally:
-            self.server.places.release()
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the picture is larger than {MAX_UPLOAD_BYTES // 2**20} MiB"
+        return None
 
     def _is_for_us(self) -> bool:
         # Another site can make its own name point to this machine (DNS rebinding); its name stands in the request.

@@ -208,6 +208,7 @@ def test_broken_bytes_are_a_picture_or_one_clear_error(kind: str) -> None:
         for position in generator.integers(0, len(content), generator.integers(1, 4)):
             content[position] = generator.integers(256)
         try:
-            assert picture.decode(io.BytesIO(bytes(content))).shape == (32, 32, 3)
+            outcome: object = picture.decode(io.BytesIO(bytes(content))).shape
         except PictureError as error:
-            assert "\n" not in str(error)
+            outcome = "\n" in str(error)
+        assert outcome in ((32, 32, 3), False)

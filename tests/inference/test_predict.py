@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.official_format import CLASSES, TinyDataset
+from data.official_format import CLASSES
 from inference.checkpoints import write_checkpoint
 from PIL import Image
 
