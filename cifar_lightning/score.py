@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -57,6 +57,19 @@ def test(arguments: list[str]) -> int:
 def validate(arguments: list[str]) -> int:
     """Scores a checkpoint on its run's validation split; writes validate.json into its run's folder."""
     return _score_checkpoint("validate", arguments)
+
+
+class Scored(NamedTuple):
+    """The score of a split, and the logits (N, C) and labels (N,) behind it."""
+
+    evaluation: Evaluation
+    logits: Tensor
+    labels: Tensor
+
+    def at(self, temperature: float, class_names: Sequence[str]) -> "Scored":
+        """The same with the logits divided by a temperature."""
+        logits = self.logits / temperature
+        return Scored(evaluate(logits, self.labels, class_names), logits, self.labels)
 
 
 def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str, uses_tta: bool = False) -> Evaluation:
@@ -116,50 +129,51 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     names = experiment.datamodule.class_names
     views = ["none", *([str(model.tta)] if model.has_tta else [])]
 
-    def scored(split: str, view: str) -> tuple[Evaluation, Tensor, Tensor]:
-        return score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels
+    def scored(split: str, view: str) -> Scored:
+        return Scored(score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels)
 
-    fits = {view: calibration.fit(*scored("validate", view)[1:], names) for view in views if calibrates}
+    fits: dict[str, dict[str, float]] = {}
+    if calibrates:
+        validated = {view: scored("validate", view) for view in views}
+        fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
+    scores = {view: scored(verb, view) for view in views}
+    after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
+    sections = {view: its.evaluation.to_dict() for view, its in scores.items()}
+    for view, its in after.items():
+        error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
+        calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
+        sections[view]["calibrated"] = calibrated
     folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
-    result: dict[str, Any] = {
+    data = experiment.datamodule
+    result = {
         "checkpoint": path.name,
         "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),
-        "source": experiment.datamodule.source,
+        "source": data.source,
         "precision": experiment.config.trainer.precision,
+        **sections.pop("none"),
     }
-    lines, charts = [], {}
-    for view in views:
-        evaluation, logits, labels = scored(verb, view)
-        plain = view == "none"
-        section = evaluation.to_dict()
-        if plain:
-            _print(verb, evaluation, f"{path}, {experiment.datamodule.source}")
-            charts[f"calibration error {evaluation.calibration_error:.4f}"] = reliability(logits, labels)
-        else:
-            lines.append(summary_line(verb, evaluation, f"the same weights, TTA {view}"))
-        if view in fits:
-            temperature = fits[view]["temperature"]
-            after = evaluate(logits / temperature, labels, names)
-            section["calibrated"] = {
-                "temperature": temperature, "loss": after.loss, "calibration_error": after.calibration_error,
-            }  # fmt: skip
-            fitted = f"temperature {temperature:.3f}, fitted on {'the validation split' if verb == 'test' else 'these'}"
-            lines.append(summary_line(verb, after, fitted if plain else f"TTA {view}, {fitted}"))
-            if plain:
-                charts[f"{after.calibration_error:.4f} at temperature {temperature:.3f}"] = reliability(
-                    logits / temperature, labels
-                )
-        result |= section if plain else {"tta": {"views": view, **section}}
-    if fits and not is_follower():
-        data = experiment.datamodule
-        where = f"the validation split, {data.sizes['val']:,} images, {data.source}"
-        lines.append(f"written {calibration.store(path, fits, where)}")
+    for view, section in sections.items():
+        result["tta"] = {"views": view, **section}
     write_json(folder / f"{verb}.json", result)
-    title = f"{experiment.datamodule.source}, {verb}: how sure, how right"
-    pictures.reliability(charts, title).savefig(folder / f"{verb}_reliability.png")
-    for line in lines:
-        print(line)
-    print(f"written {folder / f'{verb}.json'}, {folder / f'{verb}_reliability.png'}")
+    written = [folder / f"{verb}.json", folder / f"{verb}_reliability.png"]
+    charts = {
+        f"{name} error {its.evaluation.calibration_error:.4f}": reliability(its.logits, its.labels)
+        for name, its in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
+        if its is not None
+    }
+    pictures.reliability(charts, f"{data.source}, {verb}: how sure, how right").savefig(written[1])
+    if fits and not is_follower():
+        fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
+        written.append(calibration.store(path, fits, fitted_on))
+    _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
+    for view, its in scores.items():
+        named = [] if view == "none" else [f"TTA {view}"]
+        if named:
+            print(summary_line(verb, its.evaluation, ", ".join(["the same weights", *named])))
+        if view in after:
+            fitted = f"temperature {fits[view]['temperature']:.3f}, fitted on the validation split"
+            print(summary_line(verb, after[view].evaluation, ", ".join([*named, fitted])))
+    print(f"written {', '.join(map(str, written))}")
     return 0
 
 
