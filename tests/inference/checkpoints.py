@@ -13,11 +13,13 @@ from cifar_lightning.nets.report_cnn import ReportCNN
 TINY_NET = {"channels": [4, 4, 8], "hidden_features": [8, 8]}
 
 
-def tiny_net(seed: int = 0) -> ReportCNN:
-    """A net whose verdicts differ from picture to picture."""
-    torch.manual_seed(seed)
+def tiny_net() -> ReportCNN:
+    """A net whose verdicts differ from picture to picture, and are neither sure nor a toss-up."""
+    torch.manual_seed(5)
     net = ReportCNN(**TINY_NET)  # type: ignore[arg-type]
-    nn.init.normal_(net.layers.output.weight, std=20.0)
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=6 / layer.in_features**0.5)
     return net
 
 
