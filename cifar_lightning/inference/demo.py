@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         if origin is not None and origin not in {f"http://{name}" for name in self.server.own_names}:
             return HTTPStatus.FORBIDDEN, "this page answers only itself"
         length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"[0-9]{1,12}", length):
+        if not re.fullmatch(r"[0-9]{1,18}", length):
             return HTTPStatus.LENGTH_REQUIRED, "how long is the picture?"
         if int(length) > MAX_UPLOAD_BYTES:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the picture is larger than {MAX_UPLOAD_BYTES // 2**20} MiB"
