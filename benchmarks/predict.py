@@ -91,7 +91,7 @@ def forms(predictor: Predictor, images: Tensor, folder: Path, rounds: int) -> di
     """Seconds of a batch of 1 and of 512 for the net in eager form, compiled, and in onnxruntime, with ratios."""
     eager = Predictor(predictor.trained, accelerator="cpu", precision="32-true", is_calibrated=False)
     path = folder / "net.onnx"
-    formats.write("onnx", graph_of(eager), path, {})
+    path.write_bytes(formats.render("onnx", graph_of(eager), {}))
     run_onnx, _ = formats.read("onnx", path)
     graph = graph_of(eager)
     compiled = torch.compile(graph, dynamic=False)  # one variant for each size of batch

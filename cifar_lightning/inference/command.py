@@ -58,7 +58,9 @@ def main(argv: list[str]) -> int:
         every = [*rows, *(Row(name, error=reason) for name, reason in found.problems)]
         report.write(options.output, every, options.top_k, predictor)
         print(f"written  {options.output}")
-    if options.sheet and pixels:
+    if options.sheet and not pixels:
+        print("no sheet: no picture could be read")
+    elif options.sheet:
         done = [row for row in rows if row.prediction is not None]
         sheet.write_sheet(options.sheet, done, pixels, f"{predictor.trained}, {report.conditions(predictor)}")
         print(f"written  {options.sheet}")

@@ -11,6 +11,7 @@ import html
 import io
 import json
 import re
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,12 @@ class DemoServer(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
             raise OutputError(f"cannot listen on {ADDRESS}:{port}: {error.strerror}; give another --port") from error
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that leaves in the middle is none; anything else is said in a line, and the server goes on."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
 
     @property
     def own_names(self) -> tuple[str, ...]:

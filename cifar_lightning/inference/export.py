@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cifar_lightning import __version__
-from cifar_lightning.errors import OutputError
+from cifar_lightning.errors import CheckpointError, OutputError
 from cifar_lightning.inference import formats
 from cifar_lightning.inference.dataset import official_test
 from cifar_lightning.inference.graph import graph_of
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     print(f"weights  {trained}")
     temporary = target.with_name(f".{target.stem}.{os.getpid()}{formats.SUFFIXES[options.format]}")
     try:
-        formats.write(options.format, graph_of(predictor), temporary, metadata_of(predictor))
+        temporary.write_bytes(_content(options.format, predictor))
         largest, other = compare(options.format, temporary, predictor, images)
         beside = f"{len(images):,} test images of {trained.source}"
         if not largest <= TOLERANCE or other:  # NaN fails too
@@ -99,6 +99,14 @@ def metadata_of(predictor: Predictor) -> dict[str, str]:
         "temperature": repr(predictor.temperature or 1.0),
         "writer": f"cifar_lightning {__version__}, torch {torch.__version__}",
     }
+
+
+def _content(kind: str, predictor: Predictor) -> bytes:
+    try:
+        return formats.render(kind, graph_of(predictor), metadata_of(predictor))
+    except Exception as error:  # the exporters raise whatever an operator of the net makes them stumble over
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{predictor.trained.path}: its net cannot be written as {kind}: {reason}") from error
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -39,24 +39,23 @@ def check_installed(kind: str) -> None:
             ) from error
 
 
-def write(kind: str, graph: nn.Module, path: Path, metadata: Metadata) -> None:
-    """Writes a graph with a batch of any size; `metadata` goes into the file.
+def render(kind: str, graph: nn.Module, metadata: Metadata) -> bytes:
+    """The content of a file, for a batch of any size.
 
     Args:
         kind: 'onnx' or 'torch'.
         graph: maps uint8 (N, 32, 32, 3) to float32 (N, C).
-        path: of the new file.
-        metadata: texts by their names.
+        metadata: texts by their names, which go into the file.
     """
     example = (torch.zeros(2, 32, 32, 3, dtype=torch.uint8),)  # not one: a size of 1 would be taken for a constant
-    shapes = {INPUT: {0: torch.export.Dim("batch", min=1)}}
     with _quiet():
-        program = torch.export.export(graph, example, dynamic_shapes=shapes)
+        program = torch.export.export(graph, example, dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}})
         for node in program.graph.nodes:  # where the exporting machine keeps its source is nobody's business
             node.meta.pop("stack_trace", None)
         if kind == "torch":
-            torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
-            return
+            stream = io.BytesIO()
+            torch.export.save(program, stream, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
+            return stream.getvalue()
         converted = torch.onnx.export(
             program, (), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
         )
@@ -66,11 +65,12 @@ def write(kind: str, graph: nn.Module, path: Path, metadata: Metadata) -> None:
         node.metadata_props.clear()
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
-    converted.save(path, external_data=False)
+    content: bytes = converted.model_proto.SerializeToString()
+    return content
 
 
 def read(kind: str, path: Path) -> tuple[Run, dict[str, str]]:
-    """Loads a file that `write` has written, as its users will: how to run it, and its metadata."""
+    """Loads a file of `render`'s content, as its users will: how to run it, and its metadata."""
     if kind == "torch":
         extra = {METADATA_FILE: ""}
         module = torch.export.load(path, extra_files=extra).module()

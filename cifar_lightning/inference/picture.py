@@ -146,10 +146,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits as 8, rounded; other modes as they are. Pillow's own conversion would cut off, not scale."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image)
-    # Pillow before 11 opens a 16-bit PNG in mode I, which for other files means 32 bits, of no known range.
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+    # Pillow has the 16 bits of a PGM, and in older versions those of a PNG, in a mode that else means 32 bits.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
         raise PictureError("has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
+    values = np.asarray(image)
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 

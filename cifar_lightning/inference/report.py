@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,10 @@ class Row:
 
 
 def printable(name: str) -> str:
-    """A file's name in which nothing moves the cursor and every terminal's encoding has a place."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in name
-    )
+    """A file's name in which nothing moves the cursor, and which the console's encoding can say."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name)
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def conditions(predictor: Predictor) -> str:

@@ -106,12 +106,14 @@ def _build(settings: dict[str, Any], trusted: Collection[str], path: Path) -> nn
 def _check_outputs(model: nn.Module, classes: int, path: Path) -> None:
     try:
         with torch.inference_mode():
-            shape = tuple(model(torch.zeros(2, 3, 32, 32)).shape)
+            logits = model(torch.zeros(2, 3, 32, 32))
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: its net does not take 32x32 pictures: {' '.join(str(error).split())}"
         ) from error
-    if shape != (2, classes):
+    if not logits.isfinite().all():
+        raise CheckpointError(f"{path}: its net gives no numbers (NaN or infinity), so its weights are of no use")
+    if (shape := tuple(logits.shape)) != (2, classes):
         raise CheckpointError(
             f"{path}: its net gives {shape[1:]} values for a picture, and there are {classes} classes"
         )

@@ -69,6 +69,17 @@ def test_a_file_that_is_wrong_gets_no_name(run: Run, ckpt: Path, kind: str, monk
     assert len(list(Path().iterdir())) == 1
 
 
+def test_a_net_that_cannot_be_exported(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbles(*arguments: Any) -> bytes:
+        raise RuntimeError("no such\noperator")
+
+    monkeypatch.setattr(formats, "render", stumbles)
+    exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", "torch")
+    assert (exit_code, err.count("\n")) == (4, 1)
+    assert "its net cannot be written as torch: no such operator" in err
+    assert not list(Path().iterdir())
+
+
 def test_another_verdict_is_a_difference_too(ckpt: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor.load(ckpt)
     images, _ = official_test(predictor.trained)

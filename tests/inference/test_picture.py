@@ -136,9 +136,10 @@ def test_16_bits_are_scaled_and_rounded(value: int, expected: int, suffix: str, 
 
 
 def test_32_bit_pixels_have_no_known_range(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.tiff", Image.fromarray(np.full((40, 40), 0.5, dtype=np.float32)))
-    with pytest.raises(PictureError, match="32-bit pixels, whose range is not known"):
-        read_picture(path)
+    for values in (np.full((40, 40), 0.5, dtype=np.float32), np.full((40, 40), 99, dtype=np.int32)):
+        path = saved(tmp_path / "a.tiff", Image.fromarray(values))
+        with pytest.raises(PictureError, match="32-bit pixels, whose range is not known"):
+            read_picture(path)
 
 
 def test_of_several_frames_the_first(tmp_path: Path) -> None:

@@ -140,6 +140,13 @@ def test_a_net_that_is_not_there(changes: dict[str, Any], text: str, tmp_path: P
     assert "\n" not in str(raised.value)
 
 
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    net = tiny_net()
+    net.layers.output.bias.data[3] = float("nan")
+    with pytest.raises(CheckpointError, match="gives no numbers"):
+        Predictor.load(write_checkpoint(tmp_path / "a.ckpt", net))
+
+
 def test_another_number_of_classes(tmp_path: Path) -> None:
     from cifar_lightning.nets.report_cnn import ReportCNN
 
