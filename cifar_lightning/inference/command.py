@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         print("no sheet: no picture could be read")
     elif options.sheet:
         done = [row for row in rows if row.prediction is not None]
-        sheet.write_sheet(options.sheet, done, pixels, f"{predictor.trained}, {report.conditions(predictor)}")
+        sheet.write_sheet(options.sheet, done, pixels, [str(predictor.trained), report.conditions(predictor)])
         print(f"written  {options.sheet}")
     sys.stdout.flush()
     for name, reason in failures:

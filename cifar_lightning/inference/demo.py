@@ -196,7 +196,7 @@ def _page(predictor: Predictor) -> tuple[bytes, str]:
     text = PAGE.read_text(encoding="utf-8")
     for key, value in {
         "CLASSES": ", ".join(trained.class_names),
-        "WEIGHTS": f"{trained.recipe}, seed {trained.seed}, trained on {trained.source} for {trained.epochs} epochs",
+        "WEIGHTS": f"{trained.recipe}, seed {trained.seed}, trained on {trained.source} for {trained.length}",
         "CONDITIONS": conditions(predictor),
     }.items():
         text = text.replace(f"{{{{{key}}}}}", html.escape(value))

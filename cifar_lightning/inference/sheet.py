@@ -17,33 +17,36 @@ _COLUMNS = 8
 _SCALE = 4
 _SIDE = _SCALE * SIZE
 _CELL = (_SIDE + 22, _SIDE + 66)
-_MARGIN, _TITLE = 20, 40
+_MARGIN, _LINE = 20, 20
 _INK, _FAINT, _BAR, _TRACK, _WRONG = "#1a1d21", "#5f6771", "#1f6fb4", "#e4e7eb", "#b3261e"
 
 
-def write_sheet(path: Path, rows: Sequence[Row], pixels: Sequence[Pixels], title: str) -> None:
-    """Draws the sheet; at most `LIMIT` pictures, and the title says so where there are more.
+def write_sheet(path: Path, rows: Sequence[Row], pixels: Sequence[Pixels], title: Sequence[str]) -> None:
+    """Draws the sheet; at most `LIMIT` pictures, and a line above them says so where there are more.
 
     Args:
         path: replaced by the PNG.
         rows: those with a prediction, in their order.
         pixels: uint8 (32, 32, 3) of the first of them, as many as are drawn.
-        title: above everything.
+        title: the lines above everything.
 
     Raises:
         OutputError: it cannot be written.
     """
     shown = list(zip(rows, pixels[:LIMIT], strict=False))
     if len(shown) < len(rows):
-        title += f"; the first {len(shown):,} of {len(rows):,}"
+        title = [*title, f"the first {len(shown):,} of {len(rows):,} pictures"]
+    head = _MARGIN + _LINE * len(title) + 12
     columns = max(min(_COLUMNS, len(shown)), 4)
     height = -(-len(shown) // columns) * _CELL[1]
-    sheet = Image.new("RGB", (2 * _MARGIN + columns * _CELL[0] - 22, 2 * _MARGIN + _TITLE + height), "white")
+    sheet = Image.new("RGB", (2 * _MARGIN + columns * _CELL[0] - 22, head + height + _MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, _MARGIN), _fitted(title, _font(14), sheet.width - 2 * _MARGIN), _FAINT, _font(14))
+    for place, line in enumerate(title):
+        shortened = _fitted(line, _font(12), sheet.width - 2 * _MARGIN)
+        draw.text((_MARGIN, _MARGIN + place * _LINE), shortened, _FAINT, _font(12))
     for place, (row, picture) in enumerate(shown):
         down, across = divmod(place, columns)
-        _cell(draw, sheet, (_MARGIN + across * _CELL[0], _MARGIN + _TITLE + down * _CELL[1]), row, picture)
+        _cell(draw, sheet, (_MARGIN + across * _CELL[0], head + down * _CELL[1]), row, picture)
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     write_bytes(path, stream.getvalue())
