@@ -25,6 +25,9 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.fit", "fit", "train, then score the last weights on the test set once"),
     "validate": ("cifar_lightning.score", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
+    "predict": ("cifar_lightning.inference.command", "main", "classify pictures of your own, or the test set"),
+    "export": ("cifar_lightning.inference.export", "main", "write the trained net as one file: ONNX or torch"),
+    "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop a picture, see the verdict"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
@@ -40,6 +43,7 @@ examples:
   python -m cifar_lightning fit --model.net.dropout 0 --trainer.max_epochs 100
   python -m cifar_lightning fit --ckpt last                     go on with the newest run
   python -m cifar_lightning test --ckpt best                    or last, or a path
+  python -m cifar_lightning predict --ckpt best --images cat.png photos/
   python -m cifar_lightning study configs/report --dry-run      what the comparison of the report's systems will run
   python -m cifar_lightning fit --config configs/offline.yaml   no data set at hand: a synthetic one
   tensorboard --logdir lightning_logs

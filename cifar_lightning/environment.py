@@ -10,7 +10,24 @@ from typing import Any
 
 import torch
 
+from cifar_lightning.errors import ConfigError
+
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+
+
+def accelerator_of(flag: str) -> str:
+    """Lightning's name of the accelerator that 'auto', 'cpu' or 'gpu' means on this machine.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if flag != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if flag != "cpu" and torch.backends.mps.is_available():
+        return "mps"
+    if flag == "gpu":
+        raise ConfigError("accelerator gpu: no GPU is found; auto takes what is there")
+    return "cpu"
 
 
 def native_precision(accelerator: str) -> str:
@@ -68,12 +85,12 @@ def commit() -> dict[str, Any]:
 def package_digest(folder: Path = Path(__file__).parent) -> str:
     """Twelve hex digits of a SHA-256 over the package's source, without what reads runs and takes no part in them.
 
-    `study` and `bench` may change as they like: a run's numbers do not depend on them.
+    `study`, `bench` and `inference` may change as they like: a run's numbers do not depend on them.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
-        if name.parts[0] not in ("study", "bench"):
+        if name.parts[0] not in ("study", "bench", "inference"):
             content = path.read_bytes()
             digest.update(f"{name.as_posix()} {len(content)}\n".encode())
             digest.update(content)

@@ -38,3 +38,9 @@ class OutputError(UserError):
     """A run's folder or file cannot be written or read."""
 
     exit_code = 6
+
+
+class PictureError(UserError):
+    """A picture cannot be read. The text is the reason alone: whoever knows the file's name puts it in front."""
+
+    exit_code = 6

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,33 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""
         return dict(self.__dict__)
+
+
+class Bin(NamedTuple):
+    """The images whose verdict has a probability within one of the equal parts of 0 to 1."""
+
+    confidence: float  # the mean of their probabilities
+    accuracy: float  # the share of them that is right
+    images: int
+
+
+def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
+    """The bins that have images, in ascending order; the calibration error is the mean of their gaps.
+
+    Args:
+        logits: float (N, C).
+        labels: int64 (N,).
+    """
+    confidences, verdicts = logits.softmax(dim=1).max(dim=1)
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1, dtype=confidences.dtype)
+    bins = (torch.bucketize(confidences, edges, right=True) - 1).clamp_(max=CALIBRATION_BINS - 1)
+    right = (verdicts == labels).double()
+    members = [bins == number for number in range(CALIBRATION_BINS)]
+    return [
+        Bin(float(confidences[chosen].double().mean()), float(right[chosen].mean()), int(chosen.sum()))
+        for chosen in members
+        if chosen.any()
+    ]
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> Evaluation:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from cifar_lightning.metrics import CALIBRATION_BINS, Bin
+
 TRAIN_COLOUR, VAL_COLOUR = "#1f6fb4", "#d95f02"  # told apart with every kind of colour vision
 
 Row = Mapping[str, float]
@@ -112,6 +114,36 @@ def worst_mistakes(
         guess = int(predicted[index])
         text = f"{class_names[int(labels[index])]}\nas {class_names[guess]} {probabilities[index, guess]:.0%}"
         axes.text(column * (32 + side) + 15.5, row * (32 + top) - 2, text, ha="center", va="bottom", fontsize=8)
+    return figure
+
+
+def reliability(charts: Mapping[str, Sequence[Bin]], title: str) -> Figure:
+    """Reliability diagrams: for each bin of confidence the share that is right, and how many images it holds.
+
+    Args:
+        charts: the bins by what stands above them.
+        title: printed above all.
+    """
+    figure = Figure(figsize=(4.6 * len(charts), 5.4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(2, len(charts), squeeze=False, sharex=True, height_ratios=(4, 1))
+    for column, (name, bins) in enumerate(charts.items()):
+        upper, lower = grid[:, column]
+        confidences = [its.confidence for its in bins]
+        upper.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="as sure as right")
+        upper.plot(confidences, [its.accuracy for its in bins], color=TRAIN_COLOUR, marker="o", markersize=4)
+        upper.set_title(name, fontsize=10)
+        upper.set_ylabel("share that is right")
+        upper.grid(alpha=0.3)
+        upper.legend(loc="upper left")
+        # Each mark stands at the mean of its bin, and so does its bar.
+        lower.bar(confidences, [its.images for its in bins], width=0.8 / CALIBRATION_BINS, color=TRAIN_COLOUR)
+        lower.set_ylabel("images")
+        lower.set_xlabel("probability of the verdict")
+        for axis in (upper.xaxis, upper.yaxis):
+            axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        upper.set_xlim(0, 1)
+        upper.set_ylim(0, 1)
     return figure
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from cifar_lightning import checkpoint, pictures, runs
+from cifar_lightning import calibration, checkpoint, pictures, runs
 from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.config import Experiment
@@ -16,8 +19,34 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.files import write_json
 from cifar_lightning.follower import is_follower, scratch_folder
-from cifar_lightning.metrics import Evaluation
+from cifar_lightning.metrics import Evaluation, evaluate, reliability
 from cifar_lightning.resume import KEPT_DATA, check_kept
+from cifar_lightning.tta import Views
+
+
+class Scoring(Experiment):
+    """The configuration of `test` or `validate`, with the flags that only these have."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """`--tta` is the short name of a setting that the checkpoint's configuration also has."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--tta",
+            type=Views | None,
+            default=None,
+            help="score once more with test-time augmentation: the short name of --model.tta.views",
+        )
+        parser.add_argument(
+            "--calibrate",
+            action="store_true",
+            help="fit a temperature on the validation split and store it beside the checkpoint, where predict finds it",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """The short name wins, as flags do."""
+        super().before_instantiate_classes()
+        if self.config.tta is not None:
+            self.config.model.tta.views = self.config.tta
 
 
 def test(arguments: list[str]) -> int:
@@ -28,6 +57,19 @@ def test(arguments: list[str]) -> int:
 def validate(arguments: list[str]) -> int:
     """Scores a checkpoint on its run's validation split; writes validate.json into its run's folder."""
     return _score_checkpoint("validate", arguments)
+
+
+class Scored(NamedTuple):
+    """The score of a split, and the logits (N, C) and labels (N,) behind it."""
+
+    evaluation: Evaluation
+    logits: Tensor
+    labels: Tensor
+
+    def at(self, temperature: float, class_names: Sequence[str]) -> "Scored":
+        """The same with the logits divided by a temperature."""
+        logits = self.logits / temperature
+        return Scored(evaluate(logits, self.labels, class_names), logits, self.labels)
 
 
 def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str, uses_tta: bool = False) -> Evaluation:
@@ -70,34 +112,68 @@ def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers
 
 
 def _score_checkpoint(verb: str, arguments: list[str]) -> int:
-    experiment = Experiment(verb, arguments)
+    experiment = Scoring(verb, arguments)
     path = experiment.checkpoint
     assert path is not None
-    if verb == "validate" and experiment.datamodule.val_size == 0:
-        raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): there is nothing to score")
+    calibrates = bool(experiment.config.calibrate)
+    if experiment.datamodule.val_size == 0 and (calibrates or verb == "validate"):
+        lost = "a temperature cannot be fitted" if calibrates else "there is nothing to score"
+        raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): {lost}")
     check_kept(checkpoint.config_of(experiment.content), experiment.resolved(), KEPT_DATA)
     checkpoint.load_weights(experiment.model, experiment.content, path)
     experiment.datamodule.prepare_data()
-    experiment.datamodule.setup(verb)
+    for stage in (verb, *(["validate"] if calibrates else [])):
+        experiment.datamodule.setup(stage)
     scorer = Scorer()
     trainer, model = experiment.make_trainer([scorer], logger=False), experiment.model
-    evaluation = score(experiment, trainer, scorer, verb)
-    augmented = score(experiment, trainer, scorer, verb, uses_tta=True) if model.has_tta else None
+    names = experiment.datamodule.class_names
+    views = ["none", *([str(model.tta)] if model.has_tta else [])]
+
+    def scored(split: str, view: str) -> Scored:
+        return Scored(score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels)
+
+    fits: dict[str, dict[str, float]] = {}
+    if calibrates:
+        validated = {view: scored("validate", view) for view in views}
+        fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
+    scores = {view: scored(verb, view) for view in views}
+    after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
+    sections = {view: its.evaluation.to_dict() for view, its in scores.items()}
+    for view, its in after.items():
+        error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
+        calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
+        sections[view]["calibrated"] = calibrated
     folder = scratch_folder() if is_follower() else runs.run_of(path) or path.parent
+    data = experiment.datamodule
     result = {
         "checkpoint": path.name,
         "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),
-        "source": experiment.datamodule.source,
+        "source": data.source,
         "precision": experiment.config.trainer.precision,
-        **evaluation.to_dict(),
+        **sections.pop("none"),
     }
-    if augmented is not None:
-        result["tta"] = {"views": str(model.tta), **augmented.to_dict()}
+    for view, section in sections.items():
+        result["tta"] = {"views": view, **section}
     write_json(folder / f"{verb}.json", result)
-    _print(verb, evaluation, f"{path}, {experiment.datamodule.source}")
-    if augmented is not None:
-        print(summary_line(verb, augmented, f"the same weights, TTA {model.tta}"))
-    print(f"written {folder / f'{verb}.json'}")
+    written = [folder / f"{verb}.json", folder / f"{verb}_reliability.png"]
+    charts = {
+        f"{name} error {its.evaluation.calibration_error:.4f}": reliability(its.logits, its.labels)
+        for name, its in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
+        if its is not None
+    }
+    pictures.reliability(charts, f"{data.source}, {verb}: how sure, how right").savefig(written[1])
+    if fits and not is_follower():
+        fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
+        written.append(calibration.store(path, fits, fitted_on))
+    _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
+    for view, its in scores.items():
+        named = [] if view == "none" else [f"TTA {view}"]
+        if named:
+            print(summary_line(verb, its.evaluation, ", ".join(["the same weights", *named])))
+        if view in after:
+            fitted = f"temperature {fits[view]['temperature']:.3f}, fitted on the validation split"
+            print(summary_line(verb, after[view].evaluation, ", ".join([*named, fitted])))
+    print(f"written {', '.join(map(str, written))}")
     return 0
 
 

@@ -72,7 +72,7 @@ def run(
 
     # Drawing takes longer than training the tiny net: only tests that are marked `draws` have the true figures.
     if not request.node.get_closest_marker("draws"):
-        for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
+        for figure in ("sample_grid", "curves", "confusion", "worst_mistakes", "reliability"):
             monkeypatch.setattr(pictures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
 
     folder = tmp_path / "a folder näme"

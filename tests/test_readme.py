@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from benchmark_scripts import load
+from inference.checkpoints import write_checkpoint
+from PIL import Image
 
 from cifar_lightning import cli
 
@@ -17,8 +19,11 @@ PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 def test_a_new_net_takes_one_file(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = (block for block in PYTHON if "class SmallNet" in block)
     shutil.copytree(
         PROJECT / "cifar_lightning", tmp_path / "cifar_lightning", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -33,13 +38,28 @@ def test_a_new_net_takes_one_file(tmp_path: Path) -> None:
     assert re.search(r"output +Linear +10 +10,250", done.stdout)  # 16 * 64 * 10 + 10
 
 
+def test_a_trained_model_takes_five_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = (block for block in PYTHON if "Predictor" in block)
+    assert len([line for line in code.splitlines() if line]) == 5
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(Path("lightning_logs/tiny/run/checkpoints/best.ckpt"))
+    record = {"started_at": "2030-01-02T03:04:05+00:00", "synthetic": False}
+    Path("lightning_logs/tiny/run/run.json").write_text(json.dumps(record))
+    Image.new("RGB", (80, 60), "red").save("cat.png")
+    Image.new("RGB", (60, 80), "blue").save("ship.jpg")
+    exec(code, {})
+    assert re.fullmatch(r"(\w+ [01]\.\d+(e-\d+)? \[(\('\w+', [\d.e-]+\)(, )?){3}\]\n){2}", capsys.readouterr().out)
+
+
 def test_every_verb_has_its_line() -> None:
     for verb in cli.VERBS:
         assert re.search(rf"^\| `(python -m cifar_lightning|\.\.\.) {verb}\b", README, re.MULTILINE), verb
 
 
 def test_every_path_that_it_names_is_there() -> None:
-    named = set(re.findall(r"`((?:data|callbacks|study)/[\w/.]*|\w+\.py)`", README))
+    named = set(re.findall(r"`((?:data|callbacks|study|inference)/[\w/.]*|\w+\.py)`", README))
     assert len(named) > 5
     assert [name for name in named if not (PROJECT / "cifar_lightning" / name).exists()] == []
     for link in re.findall(r"\]\(([\w/.-]+)\)", README):

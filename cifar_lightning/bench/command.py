@@ -12,7 +12,7 @@ from cifar_lightning import environment
 from cifar_lightning.bench import data_path, effort, matrix, overhead, profile, startup, table, training
 from cifar_lightning.bench.board import Board
 from cifar_lightning.bench.quiet import without_advice
-from cifar_lightning.bench.workbench import Workbench, accelerator_of, find_data
+from cifar_lightning.bench.workbench import Workbench, find_data
 from cifar_lightning.config import LOGS
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.files import write_json, write_text
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         return _write_readme(arguments.readme)
     started_at = datetime.now().astimezone()
     output = arguments.output or Path(LOGS, "bench", f"{started_at:%Y-%m-%d_%H-%M-%S}.json")
-    accelerator = accelerator_of(arguments.accelerator)
+    accelerator = environment.accelerator_of(arguments.accelerator)
     _make_room(output)
     content = {
         "command": shlex.join(["python", "-m", "cifar_lightning", "bench", *argv]),

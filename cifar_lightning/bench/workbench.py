@@ -13,7 +13,6 @@ from cifar_lightning.data import archive
 from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
-from cifar_lightning.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -58,21 +57,6 @@ class Workbench:
             shuffle=True,
             augmentation=augmentation,
         )
-
-
-def accelerator_of(flag: str) -> str:
-    """Lightning's name of the accelerator that 'auto', 'cpu' or 'gpu' means on this machine.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
-    if flag != "cpu" and torch.cuda.is_available():
-        return "cuda"
-    if flag != "cpu" and torch.backends.mps.is_available():
-        return "mps"
-    if flag == "gpu":
-        raise ConfigError("--accelerator gpu: no GPU is found; auto takes what is there")
-    return "cpu"
 
 
 def find_data(val_size: int) -> CIFAR10DataModule:

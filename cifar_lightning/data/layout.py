@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 from cifar_lightning.errors import DataError
 
+# In the order of the labels; a trained net is used without the files that name them.
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 _BLOCK_BYTES = 1 << 20
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from study.browser import browser_page, find_browser
+from browser import browser_page, find_browser
 from study.fakes import write_run, write_study
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

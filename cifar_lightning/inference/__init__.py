@@ -1,0 +1,6 @@
+"""A trained checkpoint in use: `Predictor` for Python, and the verbs `predict`, `export` and `demo`."""
+
+from cifar_lightning.inference.predictor import Predictor
+from cifar_lightning.inference.verdict import Prediction
+
+__all__ = ["Prediction", "Predictor"]

@@ -1,0 +1,77 @@
+"""The flags that `predict`, `export` and `demo` share, named as `test` names them, and the Predictor that they mean."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from cifar_lightning.config import LOGS
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.inference.predictor import Predictor
+from cifar_lightning.suggest import did_you_mean
+from cifar_lightning.tta import Views
+
+
+class Parser(argparse.ArgumentParser):
+    """A verb's flags; mistakes become a ConfigError with the right name.
+
+    Args:
+        verb: its name.
+        description: the first lines of its `--help`.
+        epilog: the last.
+    """
+
+    def __init__(self, verb: str, description: str, epilog: str | None = None) -> None:
+        self.verb = verb
+        super().__init__(
+            prog=f"python -m cifar_lightning {verb}", description=description, epilog=epilog, allow_abbrev=False
+        )
+        add = self.add_argument
+        add("--ckpt", nargs="?", const="last", metavar="WHICH",
+            help="the weights, required: a path, or best or last (the default) of the newest run")  # fmt: skip
+        add("--model.net", dest="trusted", action="append", default=[], metavar="CLASS",
+            help="a class from outside of this package that the checkpoint names, if you trust it")  # fmt: skip
+        add("--trainer.default_root_dir", dest="logs", type=Path, default=Path(LOGS), metavar="DIR",
+            help=f"where best and last are looked for (default: {LOGS})")  # fmt: skip
+
+    def add_device_flags(self) -> None:
+        """Where and how exactly the net runs, for verbs that run it on pictures of the user's."""
+        add = self.add_argument
+        add("--trainer.accelerator", dest="accelerator", choices=("auto", "cpu", "gpu"), default="auto",
+            help="where the net runs (default: a GPU where there is one)")  # fmt: skip
+        add("--trainer.precision", dest="precision", metavar="PRECISION",
+            help="such as 32-true (default: that of the checkpoint's run)")  # fmt: skip
+        add("--tta", choices=get_args(Views), default="none",
+            help="test-time augmentation: average over the mirror image too (flip), and over pictures moved by a "
+            "pixel (flip_translate)")  # fmt: skip
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """The values of the flags.
+
+        Raises:
+            ConfigError: a flag or a value is wrong, or `--ckpt` is missing.
+        """
+        options, unknown = self.parse_known_args(argv)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            if not name.startswith("-"):
+                self.error(f"unexpected argument {name!r}")
+            self.error(f"unknown flag {name}{did_you_mean(name, self._option_string_actions)}")
+        if options.ckpt is None:
+            raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Argparse's own complaints, as ours."""
+        raise ConfigError(f"{self.verb}: {message}; see {self.prog} --help")
+
+
+def load_predictor(options: argparse.Namespace, **settings: Any) -> Predictor:
+    """The Predictor of parsed flags; `settings` are those of `Predictor.load` that the verb decides itself.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or it cannot be used.
+        ConfigError: there is no such GPU or precision.
+    """
+    if hasattr(options, "accelerator"):
+        settings |= {"accelerator": options.accelerator, "precision": options.precision, "views": options.tta}
+    return Predictor.load(options.ckpt, logs=options.logs, trusted=options.trusted, **settings)

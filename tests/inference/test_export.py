@@ -1,0 +1,118 @@
+"""The verb `export`: the files, what they hold, and what happens to one that is wrong."""
+
+import builtins
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from data.official_format import CLASSES
+
+from cifar_lightning import calibration
+from cifar_lightning.inference import Predictor, export, formats
+from cifar_lightning.inference.dataset import official_test
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(params=["onnx", "torch"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each format; ONNX only where its packages are."""
+    if request.param == "onnx":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(package, reason=f"needs {package}: pip install -e '.[export]'")
+    return request.param
+
+
+def test_a_file_that_gives_what_the_net_gives(run: Run, ckpt: Path, kind: str) -> None:
+    temperature = 1.75
+    calibration.store(ckpt, {"none": {"temperature": temperature}}, "a test")
+    target = Path(f"tiny{formats.SUFFIXES[kind]}")
+    exit_code, out, err = run("export", "--ckpt", str(ckpt), "--format", kind)
+    assert (exit_code, err) == (0, ""), err
+    assert "the same verdicts: 12 test images of CIFAR-10" in out
+    assert f"written  {target} (" in out
+    assert f"calibrated, temperature {temperature:.3f}" in out
+    assert [path.name for path in Path().iterdir()] == [target.name]
+    run_file, metadata = formats.read(kind, target)
+    assert json.loads(metadata["class_names"]) == list(CLASSES)
+    assert metadata["recipe"] == "tiny"
+    assert metadata["seed"] == "7"
+    assert metadata["checkpoint_sha256"] == calibration.sha256_of(ckpt)
+    assert float(metadata["temperature"]) == temperature
+    predictor = Predictor.load(ckpt)
+    images, _ = official_test(predictor.trained)
+    for batch in (images[:1], images[:2], images):
+        torch.testing.assert_close(run_file(batch), predictor.probabilities(batch), rtol=0, atol=1e-5)
+    # Neither the exporting machine's source files nor its folders.
+    content = target.read_bytes()
+    assert str(Path(export.__file__).parent).encode() not in content
+    assert str(ckpt.parent).encode() not in content
+
+
+@pytest.mark.parametrize("kind", ["torch"])
+def test_a_file_that_is_wrong_gets_no_name(run: Run, ckpt: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("tiny.pt2").write_text("an older file")
+    real = formats.read
+
+    def wrong(kind: str, path: Path) -> Any:
+        run_file, metadata = real(kind, path)
+        return (lambda images: run_file(images) + 2e-4), metadata
+
+    monkeypatch.setattr(formats, "read", wrong)
+    exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", kind)
+    assert (exit_code, err.count("\n")) == (6, 1)
+    assert "differs from the net by 2.0e-04 (1e-04 is allowed)" in err
+    assert Path("tiny.pt2").read_text() == "an older file"
+    assert len(list(Path().iterdir())) == 1
+
+
+def test_a_net_that_cannot_be_exported(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbles(*arguments: Any) -> bytes:
+        raise RuntimeError("no such\noperator")
+
+    monkeypatch.setattr(formats, "render", stumbles)
+    exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", "torch")
+    assert (exit_code, err.count("\n")) == (4, 1)
+    assert "its net cannot be written as torch: no such operator" in err
+    assert not list(Path().iterdir())
+
+
+def test_another_verdict_is_a_difference_too(ckpt: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor.load(ckpt)
+    images, _ = official_test(predictor.trained)
+    turned = (lambda images: predictor.probabilities(images).roll(1, dims=1)), {}
+    monkeypatch.setattr(formats, "read", lambda kind, path: turned)
+    largest, other = export.compare("torch", Path("x.pt2"), predictor, images)
+    assert largest > 0.01
+    assert other == 12
+
+
+def test_without_the_extra(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **settings: Any) -> Any:
+        if name == "onnxscript":
+            raise ImportError("No module named 'onnxscript'")
+        return real(name, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", "onnx")
+    assert (exit_code, err.count("\n")) == (2, 1)
+    assert "install the extra with pip install -e '.[export]'" in err
+
+
+@pytest.mark.parametrize(("flags", "exit_code", "text"), [
+    ([], 2, "required: --format"),
+    (["--format", "tflite"], 2, "invalid choice: 'tflite'"),
+    (["--format", "torch", "--output", "no/a.pt2"], 6, "there is no such folder"),
+    (["--format", "torch", "--output", "."], 6, "it is a folder"),
+    (["--format", "torch", "--data.root", "nowhere"], 3, "nowhere"),
+])  # fmt: skip
+def test_bad_input(run: Run, ckpt: Path, flags: list[str], exit_code: int, text: str) -> None:
+    code, _, err = run("export", "--ckpt", str(ckpt), *flags)
+    assert (code, err.count("\n")) == (exit_code, 1), err
+    assert text in err
+    assert not list(Path().iterdir())
