@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from browser import browser_page, find_browser
+from PIL import Image
 from study.fakes import write_run, write_study
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
