@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # Lightning answers Ctrl-C outside of the training loop with exit(1)
         if isinstance(stop.__context__, KeyboardInterrupt):
             return _failed("interrupted", 128 + signal.SIGINT, debug)
+        if stop.code == 128 + signal.SIGTERM:
+            return _failed("terminated", 128 + signal.SIGTERM, debug)
         raise
     except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
         sys.stderr.close()
@@ -84,6 +86,9 @@ def main(argv: Sequence[str]) -> int:
         return _failed(f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6, debug)
     except Exception as error:  # the last line of defence: one line here, the traceback with --debug
         text = " ".join(str(error).split()) or "no message"
+        if _is_out_of_memory(error, text):
+            advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
+            return _failed(f"out of memory: {text.partition('. ')[0]}; {advice}", 1, debug)
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
 
 
@@ -136,6 +141,11 @@ def _verb(module: str, function: str) -> Verb:
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
+
+
+def _is_out_of_memory(error: Exception, text: str) -> bool:
+    # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
 
 
 def _failed(message: str, exit_code: int, debug: bool) -> int:

@@ -1,7 +1,9 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
+import contextlib
 import shlex
 import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,20 @@ from cifar_lightning import environment, pictures, runs
 from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.in_no_hurry import InNoHurry
+from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.order import dropped_images
-from cifar_lightning.errors import ConfigError
-from cifar_lightning.files import write_text
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.files import sweep, write_text
 from cifar_lightning.follower import is_follower, scratch_folder
 from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
 from cifar_lightning.ranks import end_followers
-from cifar_lightning.resume import optimizer_changes
+from cifar_lightning.resume import departures, optimizer_changes
+from cifar_lightning.run_lock import in_use
 from cifar_lightning.score import save_pictures, score, summary_line
 
 
@@ -41,14 +45,21 @@ def fit(arguments: list[str]) -> int:
     data = experiment.datamodule
     data.prepare_data()
     data.setup("fit")
-    layers = _layers(experiment)
     changes = _check_resume(experiment)
-    folder, record = _open_run(experiment)
-    try:
-        parts = assemble(experiment, folder, record, changes)
-    except BaseException:
-        _withdraw(folder, record)
-        raise
+    layers = _layers(experiment)
+    with contextlib.ExitStack() as held:
+        folder, record = _open_run(experiment, held)
+        try:
+            parts = assemble(experiment, folder, record, changes)
+        except BaseException:
+            _withdraw(folder, record)
+            raise
+        _train(experiment, parts, folder, record, layers)
+    return 0
+
+
+def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any], layers: LayerTable) -> None:
+    data = experiment.datamodule
     dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
     record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
     runs.write_record(folder, record)
@@ -64,7 +75,8 @@ def fit(arguments: list[str]) -> int:
     except BaseException as error:
         end_followers(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
-        runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+        with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
+            runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             if not parts.curves.rows:
                 _withdraw(folder, record)
@@ -75,7 +87,6 @@ def fit(arguments: list[str]) -> int:
                 _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         raise
-    return 0
 
 
 def _layers(experiment: Experiment) -> LayerTable:
@@ -98,8 +109,11 @@ def _check_resume(experiment: Experiment) -> dict[str, Any]:
     return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
 
 
-def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
-    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones."""
+def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, dict[str, Any]]:
+    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones.
+
+    Nobody else can train in the folder until `held` is closed.
+    """
     session = {
         "started_at": _now(),
         "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
@@ -110,6 +124,11 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
     if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
         folder = runs.run_of(experiment.checkpoint)
         if folder is not None:
+            held.enter_context(in_use(folder))
+            if experiment.is_overtaken:
+                raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
+            for place in (folder, folder / runs.CHECKPOINTS):
+                sweep(place)
             record = runs.read_record(folder)
             epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
             is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
@@ -128,6 +147,7 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         folder = scratch_folder()
     else:
         folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
+        held.enter_context(in_use(folder))
     return folder, {
         "recipe": recipe,
         "seed": experiment.seed,
@@ -160,6 +180,11 @@ def _introduce(
         )
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
+        machine = environment.fingerprint(trainer.strategy.root_device, trainer.world_size)
+        machine_before = experiment.content[KEY].get("machine", {})
+        before = config_of(experiment.content)
+        if told := departures(before, experiment.resolved(), machine_before, machine):
+            print(f"warning: {told}", file=sys.stderr)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("layer", "made of", "output", "parameters"):
         table.add_column(column, justify="right" if column == "parameters" else "left")
