@@ -1,9 +1,15 @@
 """What goes wrong in a child, and what makes it small. Each function is called by name, before the command runs."""
 
+import atexit
 import builtins
-import errno
+import contextlib
+import ctypes
+import dataclasses
 import os
+import resource
+import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +17,7 @@ from typing import Any
 
 import torch
 from data.official_format import TINY, tiny_dataset
+from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 from torchvision.datasets import CIFAR10
 
@@ -28,9 +35,9 @@ def tiny() -> None:
     layout = TINY_TRAINED.layout
 
     class TinyCIFAR10(CIFAR10):  # type: ignore[misc]
-        train_list = [list(entry) for entry in layout.train]
-        test_list = [list(entry) for entry in layout.test]
-        meta = {"filename": layout.meta[0], "key": "label_names", "md5": layout.meta[1]}
+        train_list = [list(entry) for entry in layout.train]  # noqa: RUF012 - torchvision's own
+        test_list = [list(entry) for entry in layout.test]  # noqa: RUF012
+        meta = {"filename": layout.meta[0], "key": "label_names", "md5": layout.meta[1]}  # noqa: RUF012
 
     CIFAR10DataModule.dataset_class = TinyCIFAR10  # type: ignore[assignment]
     CIFAR10DataModule.layout = layout
@@ -85,13 +92,15 @@ def _fill(mark: str) -> None:
     """A disk that other people fill: the folder of `mark` has no byte left."""
     with Path(mark).open("wb") as file:
         for size in (65536, 4096, 512, 1):
-            try:
+            with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(size))
                     file.flush()
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
     os.sync()
+
+
+def _limit_file_size(mark: str) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
 
 def _remember(mark: str) -> None:
@@ -105,10 +114,23 @@ DEEDS: dict[str, Callable[[str], None]] = {
     "wait": _wait,
     "mark": _remember,
     "fill": _fill,
+    "no big files": _limit_file_size,
     "out of memory": _raise(lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")),
     "memory error": _raise(MemoryError),
     "exit": lambda mark: os._exit(7),
 }
+
+
+def in_reading_data(deed: str) -> None:
+    """Before there is a run: while the data set is read."""
+    setup = CIFAR10DataModule.setup
+
+    def read(self: CIFAR10DataModule, stage: str) -> None:
+        DEEDS[deed]("")
+        setup(self, stage)
+
+    CIFAR10DataModule.setup = read  # type: ignore[method-assign]
+
 
 SAVE_PLACES = ("opened", "half written", "before the move", "after the move")
 
@@ -195,6 +217,11 @@ def as_on_a_gpu() -> None:
     finite.is_read_at_once = lambda device: False
 
 
+def without_guard() -> None:
+    """Nobody looks at loss and gradients."""
+    finite.FiniteGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
+
+
 def keep_weights(path: str) -> None:
     """Writes the weights as they are when the training fails."""
     from cifar_lightning.callbacks.curves import LearningCurves
@@ -218,16 +245,48 @@ def small_downloads(mirrors: list[str]) -> None:
 
 def layout_of_archive(md5: str, size: int) -> None:
     """An archive with these bytes is the right one, whatever it holds."""
-    import dataclasses
-
     layout = dataclasses.replace(TINY_TRAINED.layout, archive_md5=md5, archive_bytes=size)
     CIFAR10DataModule.layout = layout
     command.main.__defaults__ = (layout,)
 
 
+def small_disk(folder: str, mib: int, copy: str) -> None:
+    """Mounts a file system of its own at `folder`, as nobody else sees it; at the end its content goes to `copy`."""
+    _own_mounts()
+    Path(folder).mkdir(exist_ok=True)
+    _mount("tmpfs", folder, "tmpfs", 0, f"size={mib}m")
+    atexit.register(shutil.copytree, folder, copy)
+
+
+def read_only(folder: str) -> None:
+    """Makes a folder read-only for this process, root included."""
+    _own_mounts()
+    _mount(os.path.abspath(folder), folder, "", MS_BIND, "")
+    _mount(folder, folder, "", MS_BIND | MS_REMOUNT | MS_RDONLY, "")
+
+
+CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x00020000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
+
+
+def _own_mounts() -> None:
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNS):
+        raise SystemExit("mounts are not permitted here")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (source.encode(), os.path.abspath(target).encode(), kind.encode(), flags, options.encode())
+    if libc.mount(*arguments):
+        raise SystemExit(f"mounting is not permitted here: {os.strerror(ctypes.get_errno())}")
+
+
 def no_network() -> None:
     """Whoever opens a connection fails loudly."""
-    import socket
 
     def refuse(*arguments: Any) -> None:
         raise AssertionError("something has asked the network")
