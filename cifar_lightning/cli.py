@@ -151,5 +151,7 @@ def _is_out_of_memory(error: Exception, text: str) -> bool:
 def _failed(message: str, exit_code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    # What a user typed may hold line breaks and a terminal's control characters; they come out as they are written.
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+    print(f"error: {line}", file=sys.stderr)
     return exit_code

@@ -5,6 +5,7 @@ JSON lines on stdin, answers go out as JSON lines on stdout: first a child's pro
 """
 
 import importlib
+import importlib.util
 import json
 import os
 import select

@@ -1,7 +1,6 @@
 """What goes wrong in a child, and what makes it small. Each function is called by name, before the command runs."""
 
 import atexit
-import builtins
 import contextlib
 import ctypes
 import dataclasses
@@ -121,12 +120,12 @@ DEEDS: dict[str, Callable[[str], None]] = {
 }
 
 
-def in_reading_data(deed: str) -> None:
+def in_reading_data(deed: str, mark: str = "") -> None:
     """Before there is a run: while the data set is read."""
     setup = CIFAR10DataModule.setup
 
     def read(self: CIFAR10DataModule, stage: str) -> None:
-        DEEDS[deed]("")
+        DEEDS[deed](mark)
         setup(self, stage)
 
     CIFAR10DataModule.setup = read  # type: ignore[method-assign]
@@ -294,16 +293,10 @@ def no_network() -> None:
     socket.socket.connect = refuse  # type: ignore[method-assign, assignment]
 
 
-def slow_import_of(name: str, mark: str) -> None:
-    """Waits in the import of a module, as a start on a slow disk does."""
-    real = builtins.__import__
-
-    def imported(module: str, *arguments: Any, **settings: Any) -> Any:
-        if module == name and not Path(mark).exists():
-            _wait(mark)
-        return real(module, *arguments, **settings)
-
-    builtins.__import__ = imported
+def start_together(mark: str) -> None:
+    """Waits until the mark is there."""
+    while not Path(mark).exists():
+        time.sleep(0.002)
 
 
 __all__ = ["DEEDS", "SAVE_PLACES", "TINY", "TINY_TRAINED"]

@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from faults.comparison import only_run
 from faults.forked import Fault, ForkServer
@@ -50,3 +51,13 @@ def until_it_ends(cli: ForkServer, cuts: list[list[Fault]]) -> Path:
 def assert_no_remains(folder: Path) -> None:
     """No temporary file and no lock."""
     assert [path for path in folder.rglob("*") if path.name.startswith(".")] == []
+
+
+class Bomb:
+    """Unpickling it would write a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.target,)

@@ -13,7 +13,7 @@ import torch
 from faults.comparison import content_of, differences, only_run
 from faults.forked import ForkServer
 from faults.injections import TINY_TRAINED
-from faults.scenes import at
+from faults.scenes import Bomb, at
 from tiny import TINY_FLAGS
 
 from cifar_lightning import checkpoint_file
@@ -146,16 +146,6 @@ def test_every_flip_of_a_bit_is_told_or_harmless(last: Path, tmp_path: Path) -> 
             assert place >= mark, f"byte {place} of {mark} was flipped and nobody noticed"
             assert differences(content, good) == []
     assert told > 0.9 * FLIPS
-
-
-class Bomb:
-    """Unpickling it would write a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.target,)
 
 
 @pytest.mark.parametrize("form", ["torch", "plain pickle"])
