@@ -3,34 +3,29 @@
 import contextlib
 import shlex
 import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from rich.console import Console
-from rich.table import Table
+from lightning.pytorch import Callback
 
-from cifar_lightning import environment, pictures, runs
+from cifar_lightning import environment, runs
 from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.in_no_hurry import InNoHurry
-from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
-from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.order import dropped_images
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.files import sweep, write_text
 from cifar_lightning.follower import is_follower, scratch_folder
-from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
+from cifar_lightning.introduction import describe, introduce
+from cifar_lightning.layer_table import LayerTable, layer_table, shape_text
 from cifar_lightning.ranks import end_followers
-from cifar_lightning.resume import departures, optimizer_changes
+from cifar_lightning.resume import optimizer_changes
 from cifar_lightning.run_lock import in_use
 from cifar_lightning.score import save_pictures, score, summary_line
 
@@ -66,10 +61,10 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
     write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = dict(record)
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(InNoHurry(lambda: _describe(experiment, parts, layers)))
+    callbacks.append(InNoHurry(lambda: describe(experiment, parts.trainer.loggers, layers)))
     try:
         if not is_follower():
-            _introduce(experiment, parts.trainer, folder, layers, record)
+            introduce(experiment, parts.trainer, folder, layers, record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
@@ -163,55 +158,6 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
 
 def _limit(config: dict[str, Any], name: str) -> Any:
     return config["trainer"][name]
-
-
-def _introduce(
-    experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
-) -> None:
-    """Says on the console what is about to run."""
-    data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
-    threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
-    console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
-    count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
-    console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
-    if record["dropped_per_epoch"]:
-        console.print(
-            f"        {record['dropped_per_epoch']} image(s) of each epoch cannot be shared out evenly and rest"
-        )
-    if experiment.checkpoint is not None:
-        console.print(f"from    {experiment.checkpoint}")
-        machine = environment.fingerprint(trainer.strategy.root_device, trainer.world_size)
-        machine_before = experiment.content[KEY].get("machine", {})
-        before = config_of(experiment.content)
-        if told := departures(before, experiment.resolved(), machine_before, machine):
-            print(f"warning: {told}", file=sys.stderr)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("layer", "made of", "output", "parameters"):
-        table.add_column(column, justify="right" if column == "parameters" else "left")
-    for row in layers.rows:
-        table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
-    table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
-    console.print(table)
-
-
-def _describe(experiment: Experiment, parts: Assembly, layers: LayerTable) -> None:
-    """Says the same in TensorBoard, with sample pictures."""
-    data = experiment.datamodule
-    for logger in parts.trainer.loggers:
-        if isinstance(logger, RunTensorBoard):
-            images, labels = data.images_of("train")
-            writer = logger.experiment
-            writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
-            writer.add_text("data", f"{data.source}: {_sizes(data)}")
-            writer.add_text("layers", as_markdown(layers))
-            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml.splitlines()))
-            writer.flush()
-
-
-def _sizes(data: CIFAR10DataModule) -> str:
-    if not data.sizes["val"]:
-        return f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
-    return f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
 
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:

@@ -64,10 +64,11 @@ class FiniteGuard(Callback):
         Raises:
             NonFiniteError: on a CPU; the step is not taken.
         """
-        suspects = self._losses
+        suspects = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         # float16's loss scale overflows now and then by design: its scaler leaves such steps out by itself.
-        if getattr(trainer.precision_plugin, "scaler", None) is None:
-            suspects = suspects + [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            suspects = []
+        suspects += self._losses
         # What torch's own scaler looks with: sets the flag, never clears it, and multiplies by one.
         torch._amp_foreach_non_finite_check_and_unscale_(suspects, self._found, self._one)
         if trainer.world_size > 1:

@@ -72,12 +72,17 @@ def become(order: dict[str, Any]) -> int:
     return main(order["arguments"])
 
 
-if __name__ == "__main__":
+def main() -> dict[str, Any] | None:
+    """Imports everything and serves; returns the order in a child and None in the server, at its end."""
     for module in MODULES:
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not be forked"
     print(json.dumps({"ready": os.getpid()}), flush=True)
-    child_order = serve()
+    return serve()
+
+
+if __name__ == "__main__":
+    child_order = main()
     if child_order is not None:
         sys.exit(become(child_order))

@@ -56,6 +56,12 @@ class Child:
         return self.stderr.read_text(encoding="utf-8")
 
 
+def _spawn(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "faults.fork_server"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
 @dataclass
 class ForkServer:
     """Starts children in `folder`, which tests move; stops with `close`."""
@@ -70,10 +76,7 @@ class ForkServer:
         quiet = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         dropped = ("CIFAR10_ROOT", "CIFAR10_MIRROR")
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "faults.fork_server"],
-            env={**environment, **quiet, "PYTHONPATH": places}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        self._server = _spawn({**environment, **quiet, "PYTHONPATH": places})
         self._orders = itertools.count()
         self._answer(lambda answer: "ready" in answer, PATIENCE_S)
 
@@ -126,7 +129,7 @@ class ForkServer:
         """Ends the server."""
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(10)
+        self._server.wait(PATIENCE_S)
 
     def _answer(self, is_wanted: Any, timeout_s: float) -> dict[str, Any]:
         assert self._server.stdout is not None

@@ -236,7 +236,7 @@ def small_downloads(mirrors: list[str]) -> None:
     from cifar_lightning.data import download
     from cifar_lightning.data.transfer import Patience
 
-    patience = Patience(connect_seconds=2, stall_seconds=1, backoff_seconds=0.01)
+    patience = Patience(connect_seconds=20, stall_seconds=2, backoff_seconds=0.01)
     for module in (download, archive):
         module.MIRRORS = tuple(mirrors)
     archive.prepare.__kwdefaults__["patience"] = patience

@@ -79,7 +79,9 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "faults/test_data.py::test_ten_fits_at_once_get_ten_folders_and_one_download",
     )),
     21: ("read-only data folder", "works", ("faults/test_data.py::test_a_read_only_data_folder_works",)),
-    22: ("unwritable log folder", "6, before training", ("faults/test_run_faults.py::test_logs_that_cannot_be_written",)),
+    22: ("unwritable log folder", "6, before training", (
+        "faults/test_run_faults.py::test_logs_that_cannot_be_written",
+    )),
     23: ("unknown key, bad type, bad range", "2; names the key", (
         "faults/test_input.py::test_wrong_flags",
         "faults/test_input.py::test_wrong_settings_in_a_file",
