@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     if debug:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _on_sigterm)
+    threading.excepthook = _on_thread_error
     if follower.is_follower():
         return _follow(arguments)
     try:
@@ -146,6 +148,12 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
 def _is_out_of_memory(error: Exception, text: str) -> bool:
     # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
+
+
+def _on_thread_error(failure: threading.ExceptHookArgs) -> None:
+    # TensorBoard's thread meets the full disk first, and raises the same once more where it is asked to write next.
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _failed(message: str, exit_code: int, debug: bool) -> int:

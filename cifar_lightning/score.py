@@ -60,7 +60,7 @@ def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers
     table = ["| class | test accuracy |", "|---|--:|"]
     table += [f"| {name} | {share:.2%} |" for name, share in evaluation.per_class_accuracy.items()]
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        pictures.save(figure, folder / f"{name}.png")
     for logger in loggers:
         if isinstance(logger, RunTensorBoard):
             for name, figure in figures.items():
