@@ -89,13 +89,11 @@ def _raise(error: Callable[[], BaseException]) -> Callable[[str], None]:
 
 def _fill(mark: str) -> None:
     """A disk that other people fill: the folder of `mark` has no byte left."""
-    with Path(mark).open("wb") as file:
+    with Path(mark).open("wb", buffering=0) as file:
         for size in (65536, 4096, 512, 1):
             with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(size))
-                    file.flush()
-    os.sync()
 
 
 def _limit_file_size(mark: str) -> None:

@@ -66,15 +66,13 @@ def damage(name: str, how: str) -> None:
         os.truncate(path, 1000)
     else:
         content = bytearray(path.read_bytes())
-        content[2000] ^= 1
+        content[len(content) // 2] ^= 1
         path.write_bytes(content)
 
 
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
 @pytest.mark.parametrize("name", ["data_batch_3", "batches.meta"])
 def test_a_bad_file_is_named_with_the_command_that_mends_it(cli: ForkServer, name: str, how: str) -> None:
-    if (name, how) == ("batches.meta", "flipped"):
-        pytest.skip("it has no 2,000 bytes")
     damage(name, how)
     before = state_of(Path("data"))
     err = refused(cli, *SHORT, environment={**LOOP, "CIFAR10_ROOT": "data"})
