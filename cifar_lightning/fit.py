@@ -163,6 +163,9 @@ def _limit(config: dict[str, Any], name: str) -> Any:
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
     trainer, timing, curves, scorer, speed = parts
+    if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
+        # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
+        load_weights(experiment.model, experiment.content, experiment.checkpoint)
     record.pop("speed", None)  # of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score

@@ -170,7 +170,7 @@ def test_files_that_are_no_settings(run: Run, content: bytes) -> None:
         (["fti"], "fti"), (["fit", "stray"], "stray"), (["fit", "--data.batch_size"], "data.batch_size"),
         (["fit", "--config"], "config"), (["fit", "--data.batch_size=8", "--nonsense"], "nonsense"),
         (["fit", "--model.net=os.system"], "model.net"), (["fit", "--config", "."], "."), (["\x1b[31m"], "x1b"),
-        (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["record"], "RUN"),
+        (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["bench", "--zz"], "zz"),
         (["fit", "--data.batch_size=\x1b[31m\n"], "data.batch_size"),
     ],
     ids=repr,
