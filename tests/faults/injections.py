@@ -197,7 +197,7 @@ def poison(step: int, what: str, stays: bool = False) -> None:
         if what == "images" and is_now(self):
             images = images * float("nan")
         loss = whole_step(self, (images, labels), batch_idx)
-        return loss * float("inf") if what == "loss" and is_now(self) else loss
+        return loss + float("inf") if what == "loss" and is_now(self) else loss  # whose gradient is what it was
 
     def on_after_backward(self: Classifier) -> None:
         after(self)

@@ -12,6 +12,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     2: ("two kills in one epoch", "the same", ("faults/test_kills.py::test_two_kills_in_one_epoch",)),
     3: ("kill -9 in a save", "a checkpoint loads", (
         "faults/test_kills.py::test_a_kill_in_a_save_leaves_a_checkpoint_that_loads",
+        "faults/test_kills.py::test_an_epoch_that_was_logged_and_not_saved_is_there_once",
     )),
     4: ("SIGTERM", "143; saved once training has begun; exact on resume", (
         "faults/test_signals.py::test_before_there_is_a_run",

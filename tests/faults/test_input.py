@@ -132,7 +132,7 @@ def assert_refused(result: tuple[int, str, str], name: str) -> None:
     assert name in err, f"{name} is not named: {err}"
     assert not out
     assert not list(Path().rglob("*.json"))
-    assert not Path("lightning_logs").exists()
+    assert not list(Path().glob("lightning_logs/*/*"))
     assert not Path("went_off").exists()
 
 
@@ -163,7 +163,8 @@ def test_files_that_are_no_settings(run: Run, content: bytes) -> None:
     [
         (["fti"], "fti"), (["fit", "stray"], "stray"), (["fit", "--data.batch_size"], "data.batch_size"),
         (["fit", "--config"], "config"), (["fit", "--data.batch_size=8", "--nonsense"], "nonsense"),
-        (["fit", "--model.net=os.system"], "model.net"), (["fit", "--config", "."], "."), (["\x1b[31m"], "x1b"),
+        (["fit", "--model.net=os.system"], "model.net"), (["fit", "--config", "."], "."),
+        (["fit", "--config", "\x1b[31m.yaml"], "x1b"), (["\x1b[31m"], "x1b"),
         (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["bench", "--zz"], "zz"),
         (["fit", "--data.batch_size=\x1b[31m\n"], "data.batch_size"),
     ],

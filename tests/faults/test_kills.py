@@ -67,3 +67,11 @@ def test_a_kill_in_a_save_leaves_a_checkpoint_that_loads(cli: ForkServer, number
     content = checkpoint.load(only_run() / "checkpoints" / "last.ckpt")
     # There is one save a step: an epoch's last step has only that of its end.
     assert content["global_step"] == (save + 1 if place == "after the move" else save)
+
+
+@pytest.mark.parametrize("place", ["half written", "before the move"])
+def test_an_epoch_that_was_logged_and_not_saved_is_there_once(cli: ForkServer, whole: Path, place: str) -> None:
+    """Killed in the save of the second epoch's end, when its row and its points are written already."""
+    folder = until_it_ends(cli, [[("in_save", {"number": 1, "place": place})]])
+    assert run_differences(whole, folder) == []
+    assert epochs_of(folder) == [1, 2, 3]
