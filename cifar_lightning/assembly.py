@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from cifar_lightning import runs
 from cifar_lightning.callbacks.checkpoints import checkpoints
 from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.callbacks.finite import FiniteGuard
 from cifar_lightning.callbacks.progress import ProgressLines
 from cifar_lightning.callbacks.resume_state import ResumeState
 from cifar_lightning.callbacks.scorer import Scorer
@@ -51,10 +52,11 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     curves = LearningCurves(folder, timing, f"{record['recipe']}, seed {record['seed']}, {record['source']}")
     callbacks: list[Callback] = [
         *([CompileWarmUp()] if experiment.model.compiles else []),
+        guard := FiniteGuard(),
         speed,
         timing,
         curves,
-        ProgressLines(curves, timing, show_bar=settings.enable_progress_bar is not False),
+        ProgressLines(curves, timing, guard, show_bar=settings.enable_progress_bar is not False),
         ResumeState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
         StopSignals(last if keeps_checkpoints else None),
         scorer,

@@ -1,15 +1,14 @@
 """Reading checkpoints that may be damaged, unsafe or of another architecture."""
 
-import pickle
+import contextlib
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
+from cifar_lightning import checkpoint_file
 from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.errors import CheckpointError
 
@@ -23,21 +22,17 @@ def load(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of this project without running any code that it may hold.
 
     Raises:
-        CheckpointError: it cannot be read, is damaged, or is not one of ours.
+        CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
+            that can be used.
     """
-    fix = "give another one, such as best or last of a run"
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not check the CRCs that torch.save wrote
-            damaged = archive.testzip()
-        if damaged:
-            raise CheckpointError(f"{path} is damaged ({damaged}); {fix}")
-        # True by name: an environment variable can turn the default off.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}; {fix}") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); {fix}") from error
+        return _load(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_way_out(path)}") from error.__cause__
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content = checkpoint_file.read(path)
     try:
         section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
         whole = isinstance(content["state_dict"], dict) and isinstance(rows, list)
@@ -46,8 +41,18 @@ def load(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, yaml.YAMLError):
         whole = False
     if not whole:
-        raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration); {fix}")
+        raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
     return content
+
+
+def _way_out(path: Path) -> str:
+    """The newest checkpoint in the same folder that can be read, if there is one."""
+    others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and other.is_file()]
+    for other in sorted(others, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        with contextlib.suppress(CheckpointError):
+            epochs = len(_load(other)["callbacks"]["LearningCurves"]["rows"])
+            return f"{other}, of {epochs} epoch(s), is whole: give it with --ckpt"
+    return "give another one, such as best or last of a run"
 
 
 def config_of(content: dict[str, Any]) -> dict[str, Any]:

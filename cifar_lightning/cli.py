@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -71,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
     if debug:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _on_sigterm)
+    threading.excepthook = _on_thread_error
     if follower.is_follower():
         return _follow(arguments)
     try:
@@ -82,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # Lightning answers Ctrl-C outside of the training loop with exit(1)
         if isinstance(stop.__context__, KeyboardInterrupt):
             return _failed("interrupted", 128 + signal.SIGINT, debug)
+        if stop.code == 128 + signal.SIGTERM:
+            return _failed("terminated", 128 + signal.SIGTERM, debug)
         raise
     except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
         sys.stderr.close()
@@ -90,6 +94,9 @@ def main(argv: Sequence[str]) -> int:
         return _failed(f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6, debug)
     except Exception as error:  # the last line of defence: one line here, the traceback with --debug
         text = " ".join(str(error).split()) or "no message"
+        if _is_out_of_memory(error, text):
+            advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
+            return _failed(f"out of memory: {text.partition('. ')[0]}; {advice}", 1, debug)
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
 
 
@@ -144,8 +151,21 @@ def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
 
+def _is_out_of_memory(error: Exception, text: str) -> bool:
+    # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
+
+
+def _on_thread_error(failure: threading.ExceptHookArgs) -> None:
+    # TensorBoard's thread meets the full disk first, and raises the same once more where it is asked to write next.
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
+
+
 def _failed(message: str, exit_code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    # What a user typed may hold line breaks and a terminal's control characters; they come out as they are written.
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
+    print(f"error: {line}", file=sys.stderr)
     return exit_code

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger
 from cifar_lightning import checkpoint, cpu, environment, follower, runs
 from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.callbacks.resume_state import KEY
+from cifar_lightning.checkpoint_io import SafeCheckpointIO
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config_errors import explain
 from cifar_lightning.data.datamodule import CIFAR10DataModule
@@ -70,6 +71,7 @@ class Experiment(LightningCLI):
         self.arguments = arguments
         self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
         self.content: dict[str, Any] = {}
+        self._read_inode = 0
         _quieten()
         try:
             super().__init__(
@@ -168,6 +170,8 @@ class Experiment(LightningCLI):
         settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False}
         if self.config.trainer.profiler is None:
             settings["profiler"] = NoProfiler()
+        own = self.config_init.trainer.plugins or []
+        settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO()]
         try:
             trainer: Trainer = self.instantiate_trainer(**settings)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
@@ -206,6 +210,11 @@ class Experiment(LightningCLI):
             config.pop(key, None)
         return self.parser.dump(config, skip_unset=False)
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the checkpoint has been replaced since it was read: every save makes a new file."""
+        return self.checkpoint is not None and self.checkpoint.stat().st_ino != self._read_inode
+
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
         return yaml.safe_load(self.resolved_yaml)
@@ -232,6 +241,7 @@ class Experiment(LightningCLI):
         if found.ckpt is not None:
             which = follower.announced_checkpoint() if follower.is_follower() else found.ckpt
             self.checkpoint = runs.find_checkpoint(which, Path(found.logs))
+            self._read_inode = self.checkpoint.stat().st_ino
             self.content = checkpoint.load(self.checkpoint)
         elif self.verb != "fit":
             raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")

@@ -71,6 +71,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
+def fingerprint(device: torch.device, devices: int) -> dict[str, Any]:
+    """What a training's numbers depend on to the last bit beside its configuration.
+
+    Args:
+        device: that it runs on.
+        devices: how many of them.
+    """
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "devices": devices,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu_name(),
+        "torch": version("torch"),
+    }
+
+
 def commit() -> dict[str, Any]:
     """The commit of the package's source and whether the tree differed from it; None for both outside of git."""
     folder = Path(__file__).parent

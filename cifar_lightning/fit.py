@@ -1,18 +1,16 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
+import contextlib
 import shlex
 import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from rich.console import Console
-from rich.table import Table
+from lightning.pytorch import Callback
 
-from cifar_lightning import environment, pictures, runs
+from cifar_lightning import environment, runs
 from cifar_lightning.assembly import Assembly, assemble
 from cifar_lightning.callbacks.curves import LearningCurves
 from cifar_lightning.callbacks.in_no_hurry import InNoHurry
@@ -20,14 +18,15 @@ from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.checkpoint import config_of, load_weights
 from cifar_lightning.config import Experiment
-from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.order import dropped_images
-from cifar_lightning.errors import ConfigError
-from cifar_lightning.files import write_text
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.files import sweep, write_text
 from cifar_lightning.follower import is_follower, scratch_folder
-from cifar_lightning.layer_table import LayerTable, as_markdown, layer_table, shape_text
+from cifar_lightning.introduction import describe, introduce
+from cifar_lightning.layer_table import LayerTable, layer_table, shape_text
 from cifar_lightning.ranks import end_followers
 from cifar_lightning.resume import optimizer_changes
+from cifar_lightning.run_lock import in_use
 from cifar_lightning.score import save_pictures, score, summary_line
 
 
@@ -41,14 +40,21 @@ def fit(arguments: list[str]) -> int:
     data = experiment.datamodule
     data.prepare_data()
     data.setup("fit")
-    layers = _layers(experiment)
     changes = _check_resume(experiment)
-    folder, record = _open_run(experiment)
-    try:
-        parts = assemble(experiment, folder, record, changes)
-    except BaseException:
-        _withdraw(folder, record)
-        raise
+    layers = _layers(experiment)
+    with contextlib.ExitStack() as held:
+        folder, record = _open_run(experiment, held)
+        try:
+            parts = assemble(experiment, folder, record, changes)
+        except BaseException:
+            _withdraw(folder, record)
+            raise
+        _train(experiment, parts, folder, record, layers)
+    return 0
+
+
+def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any], layers: LayerTable) -> None:
+    data = experiment.datamodule
     dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
     record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
     runs.write_record(folder, record)
@@ -56,16 +62,18 @@ def fit(arguments: list[str]) -> int:
     started = dict(record)
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
     is_described = "finished_at" in record  # a finished run that is extended
-    callbacks.append(InNoHurry(None if is_described else lambda: _describe(experiment, parts, layers)))
+    work = None if is_described else lambda: describe(experiment, parts.trainer.loggers, layers)
+    callbacks.append(InNoHurry(work))
     try:
         if not is_follower():
-            _introduce(experiment, parts.trainer, folder, layers, record)
+            introduce(experiment, parts.trainer, folder, layers, record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
         end_followers(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
-        runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+        with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
+            runs.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             if not parts.curves.rows:
                 _withdraw(folder, record)
@@ -76,7 +84,6 @@ def fit(arguments: list[str]) -> int:
                 _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         raise
-    return 0
 
 
 def _layers(experiment: Experiment) -> LayerTable:
@@ -99,8 +106,11 @@ def _check_resume(experiment: Experiment) -> dict[str, Any]:
     return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
 
 
-def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
-    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones."""
+def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, dict[str, Any]]:
+    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones.
+
+    Nobody else can train in the folder until `held` is closed.
+    """
     session = {
         "started_at": _now(),
         "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
@@ -112,6 +122,11 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
     if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
         folder = runs.run_of(experiment.checkpoint)
         if folder is not None:
+            held.enter_context(in_use(folder))
+            if experiment.is_overtaken:
+                raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
+            for place in (folder, folder / runs.CHECKPOINTS):
+                sweep(place)
             record = runs.read_record(folder)
             epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
             is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
@@ -130,6 +145,7 @@ def _open_run(experiment: Experiment) -> tuple[Path, dict[str, Any]]:
         folder = scratch_folder()
     else:
         folder = runs.create(experiment.logs, recipe, experiment.seed, datetime.now())
+        held.enter_context(in_use(folder))
     return folder, {
         "recipe": recipe,
         "seed": experiment.seed,
@@ -147,53 +163,12 @@ def _limit(config: dict[str, Any], name: str) -> Any:
     return config["trainer"][name]
 
 
-def _introduce(
-    experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
-) -> None:
-    """Says on the console what is about to run."""
-    data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
-    threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
-    console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
-    count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
-    console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
-    if record["dropped_per_epoch"]:
-        console.print(
-            f"        {record['dropped_per_epoch']} image(s) of each epoch cannot be shared out evenly and rest"
-        )
-    if experiment.checkpoint is not None:
-        console.print(f"from    {experiment.checkpoint}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("layer", "made of", "output", "parameters"):
-        table.add_column(column, justify="right" if column == "parameters" else "left")
-    for row in layers.rows:
-        table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
-    table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
-    console.print(table)
-
-
-def _describe(experiment: Experiment, parts: Assembly, layers: LayerTable) -> None:
-    """Says the same in TensorBoard, with sample pictures."""
-    data = experiment.datamodule
-    for logger in parts.trainer.loggers:
-        if isinstance(logger, RunTensorBoard):
-            images, labels = data.images_of("train")
-            writer = logger.experiment
-            writer.add_figure("data/samples of each class", pictures.sample_grid(images, labels, data.class_names))
-            writer.add_text("data", f"{data.source}: {_sizes(data)}")
-            writer.add_text("layers", as_markdown(layers))
-            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml.splitlines()))
-            writer.flush()
-
-
-def _sizes(data: CIFAR10DataModule) -> str:
-    if not data.sizes["val"]:
-        return f"all {data.sizes['train']:,} training images, no validation split and so no validation curve"
-    return f"{data.sizes['train']:,} training and {data.sizes['val']:,} validation images"
-
-
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
     trainer, timing, curves, scorer, speed = parts
+    if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
+        # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
+        load_weights(experiment.model, experiment.content, experiment.checkpoint)
     record.pop("speed", None)  # of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score

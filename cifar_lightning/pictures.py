@@ -1,6 +1,8 @@
 """The figures: sample pictures, learning curves, confusion matrix, worst mistakes. Data in, matplotlib Figure out."""
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from cifar_lightning.files import write_bytes
 from cifar_lightning.metrics import CALIBRATION_BINS, Bin
 
 TRAIN_COLOUR, VAL_COLOUR = "#1f6fb4", "#d95f02"  # told apart with every kind of colour vision
 
 Row = Mapping[str, float]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Replaces the picture `path` at once.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_bytes(path, content.getbuffer())
 
 
 def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_class: int = 8) -> Figure:

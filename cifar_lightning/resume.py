@@ -1,5 +1,14 @@
 """What may change when a run goes on from a checkpoint: a written policy, so that no flag loses in silence.
 
+| what is another one | what happens |
+|---|---|
+| data set, validation split, kind of optimizer, schedule | refused: figures would lie, or the state does not fit |
+| batch size, accumulation, share of the epoch | refused while one of our schedules counts its steps by them |
+| batch size, seed, augmentation within an epoch | refused: the checkpoint names the next batch by its number |
+| rate and other values of the optimizer | taken; refused where a scheduler's state holds the rates |
+| batch size, seed, augmentation after an epoch; precision | taken, with one line: no longer the run that was stopped |
+| threads, device, number of devices, CPU, torch | the same line: nobody promises the same bits there |
+
 Flags win over the checkpoint's configuration. Where the checkpoint's state would undo a flag, or the flag would make
 the run's figures lie, it is refused by name instead.
 """
@@ -27,6 +36,26 @@ KEPT = {
 KEPT_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 # Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
 KEPT_WITHIN_EPOCH = ("data.batch_size", "data.augment", "seed_everything")
+
+# Settings that may change, and with which a run is no longer the one that was stopped.
+TOLD = ("data.batch_size", "seed_everything", "data.augment", "trainer.precision", "trainer.accumulate_grad_batches")
+
+
+def departures(
+    before: dict[str, Any], now: dict[str, Any], machine_before: dict[str, Any], machine: dict[str, Any]
+) -> str | None:
+    """Why a run that goes on will not be, bit for bit, the one that was stopped; one line, or None where it will.
+
+    Args:
+        before: the checkpoint's resolved configuration.
+        now: the resolved configuration with the flags.
+        machine_before: the fingerprint in the checkpoint; empty in one of before there were any.
+        machine: the fingerprint here.
+    """
+    pairs = [(name, _get(before, name), _get(now, name)) for name in TOLD]
+    pairs += [(name, machine_before.get(name, "unknown"), value) for name, value in machine.items()]
+    changed = [f"{name} {old} before, {new} now" for name, old, new in pairs if old != new]
+    return f"the run goes on, but not bit for bit as it would have: {'; '.join(changed)}" if changed else None
 
 
 def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers
     table = ["| class | test accuracy |", "|---|--:|"]
     table += [f"| {name} | {share:.2%} |" for name, share in evaluation.per_class_accuracy.items()]
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        pictures.save(figure, folder / f"{name}.png")
     for logger in loggers:
         if isinstance(logger, RunTensorBoard):
             for name, figure in figures.items():
@@ -161,7 +161,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         for name, its in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
         if its is not None
     }
-    pictures.reliability(charts, f"{data.source}, {verb}: how sure, how right").savefig(written[1])
+    pictures.save(pictures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
     if fits and not is_follower():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
         written.append(calibration.store(path, fits, fitted_on))

@@ -590,7 +590,7 @@ def test_a_loss_that_is_no_number_is_exit_5_and_keeps_the_checkpoints(
     monkeypatch.setattr(Classifier, "training_step", poisoned)
     exit_code, _, err = run("fit", *TINY_FLAGS, "--trainer.max_epochs=4")
     assert exit_code == 5
-    assert "the train loss of epoch 2 is nan" in err
+    assert "the loss of batch 3 of epoch 2 is not a finite number" in err
     (folder,) = Path("lightning_logs").glob("*/*")
     assert record_of(folder)["status"] == "failed"
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

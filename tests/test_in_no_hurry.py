@@ -34,7 +34,7 @@ def test_a_finished_run_that_is_extended_is_described_once(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described: list[object] = []
-    monkeypatch.setattr("cifar_lightning.fit._describe", lambda *parts: described.append(parts))
+    monkeypatch.setattr("cifar_lightning.fit.describe", lambda *parts: described.append(parts))
     assert run("fit", *TINY_FLAGS, "--trainer.max_epochs=1")[0] == 0
     assert run("fit", "--ckpt=last", "--trainer.max_epochs=2")[0] == 0
     assert len(described) == 1

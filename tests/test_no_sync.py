@@ -9,6 +9,8 @@ import torch
 from tiny import TINY_FLAGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cifar_lightning.callbacks import finite
+
 Run = Callable[..., tuple[int, str, str]]
 
 # SGD, since Adam counts its steps in a tensor of the CPU and reads that one.
@@ -35,7 +37,12 @@ def reads_of_an_epoch(run: Run, *flags: str) -> int:
 
 
 @pytest.mark.parametrize("flags", [[], ["--model.scheduler=TriangularLR", "--data.augment.flip=random"]])
-def test_reads_do_not_grow_with_the_steps(run: Run, flags: list[str]) -> None:
+@pytest.mark.parametrize("waits", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_reads_do_not_grow_with_the_steps(
+    run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], waits: bool
+) -> None:
+    if waits:  # the guard's flag is not read at each step: updates are masked by it
+        monkeypatch.setattr(finite, "is_read_at_once", lambda device: False)
     few = reads_of_an_epoch(run, *flags, "--data.batch_size=20")  # 2 steps
     many = reads_of_an_epoch(run, *flags, "--data.batch_size=2")  # 20 steps
     assert few == many

@@ -1,5 +1,6 @@
 """LearningCurves: one row per epoch, to metrics.csv, TensorBoard and curves.png."""
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from cifar_lightning import pictures
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.callbacks.timing import Timing
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.errors import NonFiniteError
+from cifar_lightning.errors import NonFiniteError, OutputError
 from cifar_lightning.files import write_csv
 
 COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -86,12 +87,13 @@ class LearningCurves(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Draws what there is when a run stops early."""
         if trainer.is_global_zero:
-            self.draw()
+            with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
+                self.draw()
 
     def draw(self) -> None:
         """Writes curves.png from the rows, if there are any."""
         if self.rows:
-            pictures.curves(self.rows, self.title).savefig(self.folder / "curves.png")
+            pictures.save(pictures.curves(self.rows, self.title), self.folder / "curves.png")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

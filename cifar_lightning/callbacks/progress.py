@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.callbacks.finite import FiniteGuard
 from cifar_lightning.callbacks.timing import Timing
 from cifar_lightning.classifier import Classifier
 
@@ -20,12 +21,14 @@ class ProgressLines(Callback):
     Args:
         curves: where the epoch's figures are read.
         timing: where the epoch's times are read.
+        guard: asked at each refresh, which waits for the device anyway.
         show_bar: draw the bar; without a terminal it is left out in any case.
     """
 
-    def __init__(self, curves: LearningCurves, timing: Timing, show_bar: bool) -> None:
+    def __init__(self, curves: LearningCurves, timing: Timing, guard: FiniteGuard, show_bar: bool) -> None:
         self.curves = curves
         self.timing = timing
+        self.guard = guard
         self.console = Console(highlight=False, soft_wrap=True)
         self.show_bar = show_bar and self.console.is_terminal
         self._bar: Progress | None = None
@@ -62,6 +65,7 @@ class ProgressLines(Callback):
             return
         assert isinstance(pl_module, Classifier)
         self._refreshed_at = now = time.perf_counter()
+        self.guard.check(trainer)
         so_far = pl_module.metrics_of("train").so_far()
         elapsed_s = now - self._began_at
         figures = (

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cifar_lightning import ranks
+from cifar_lightning import environment, ranks
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.order import RANK_STREAM, generator_for
 
@@ -15,7 +15,7 @@ KEY = "cifar_lightning"  # our section of the checkpoint
 
 
 class ResumeState(Callback):
-    """Puts the whole resolved configuration and the random states into every checkpoint.
+    """Puts the whole resolved configuration, the random states and the machine's fingerprint into every checkpoint.
 
     With the configuration `test --ckpt` rebuilds net, data settings and precision from the file alone. Lightning saves
     no random state; with it, dropout goes on as if the run had not been cut.
@@ -36,7 +36,12 @@ class ResumeState(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds our section."""
         random_states = ranks.gathered(_random_states())
-        checkpoint[KEY] = {"config": self.config, "identity": self.identity, "random": random_states}
+        checkpoint[KEY] = {
+            "config": self.config,
+            "identity": self.identity,
+            "random": random_states,
+            "machine": environment.fingerprint(pl_module.device, trainer.world_size),
+        }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the random states until everything is built, which draws numbers too."""

@@ -5,6 +5,8 @@ from pathlib import Path
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from cifar_lightning.errors import OutputError
+
 
 class RunTensorBoard(TensorBoardLogger):
     """Writes pictures, text and HParams to the run's folder and curves to its sub-runs `train` and `val`.
@@ -26,18 +28,34 @@ class RunTensorBoard(TensorBoardLogger):
         self._purge_from = epoch
 
     def curve(self, split: str, tag: str, value: float, epoch: int) -> None:
-        """Adds a point to the curve `tag` of the sub-run `split` and hands it to the file system."""
-        if split not in self._curves:
-            self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self._purge_from)
-        self._curves[split].add_scalar(tag, value, epoch)
-        self._curves[split].flush()
+        """Adds a point to the curve `tag` of the sub-run `split` and hands it to the file system.
+
+        Raises:
+            OutputError: it does not take it.
+        """
+        try:
+            if split not in self._curves:
+                self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self._purge_from)
+            self._curves[split].add_scalar(tag, value, epoch)
+            self._curves[split].flush()
+        except OSError as error:
+            raise OutputError(f"cannot write to {self._folder / split}: {error.strerror or error}") from error
 
     def save(self) -> None:
         """Writes no hparams.yaml: config.yaml beside it holds the whole configuration."""
 
     def finalize(self, status: str) -> None:
-        """Closes every file."""
-        super().finalize(status)
-        for writer in self._curves.values():
-            writer.close()
-        self._curves.clear()
+        """Closes every file. After a failure a full disk is no news, and the first error is the one to tell.
+
+        Raises:
+            OutputError: after a success, what was left to write could not be written.
+        """
+        try:
+            super().finalize(status)
+            for writer in self._curves.values():
+                writer.close()
+        except OSError as error:
+            if status == "success":
+                raise OutputError(f"cannot write to {self._folder}: {error.strerror or error}") from error
+        finally:
+            self._curves.clear()

@@ -24,7 +24,7 @@ def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
     while True:
         with _open_lock(path) as file:
             _wait_for(file, path, report)
-            if not _is_still_at(file, path):
+            if not is_still_at(file, path):
                 continue  # the holder before us has removed the file that we waited for: others lock a new one
             try:
                 yield
@@ -58,7 +58,8 @@ def _wait_for(file: BinaryIO, path: Path, report: Callable[[str], None]) -> None
         raise OutputError(f"{path} cannot be locked: {error.strerror or error}") from error
 
 
-def _is_still_at(file: BinaryIO, path: Path) -> bool:
+def is_still_at(file: BinaryIO, path: Path) -> bool:
+    """Whether `path` is the file that was opened, and not a newer one of that name or none."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,0 +1,48 @@
+"""A run's folder has one `fit` at a time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cifar_lightning.data.lock import is_still_at
+from cifar_lightning.errors import OutputError
+
+LOCK_NAME = ".lock"
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Holds a run's folder; leaves no trace. The kernel lets go of it when the process dies, however it dies.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be locked.
+    """
+    path = folder / LOCK_NAME
+    while True:
+        try:
+            with path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not is_still_at(file, path):
+                    continue  # its holder has just removed the file that we had opened
+                file.truncate(0)
+                file.write(str(os.getpid()).encode("ascii"))
+                file.flush()
+                try:
+                    yield
+                finally:
+                    with suppress(OSError):
+                        path.unlink()
+                return
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or train "
+                "a run of its own without --ckpt"
+            ) from None
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace") or "?"
+    return "?"
