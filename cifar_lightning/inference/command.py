@@ -136,7 +136,7 @@ def _files(predictor: Predictor, found: Found, keep: int) -> tuple[list[Row], li
                 outcomes[index] = prediction
             batch.clear()
 
-    with _bar(len(found.files)) as advance:
+    with progress_bar(len(found.files)) as advance:
         for outcome in read_all(found.files):
             if isinstance(outcome, PictureError):
                 outcomes.append(outcome)
@@ -162,7 +162,7 @@ def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list
     images, labels = official_test(predictor.trained, options.root)
     names = predictor.class_names
     rows, correct = [], 0
-    with _bar(len(images)) as advance:
+    with progress_bar(len(images)) as advance:
         for index, prediction in enumerate(predictor.predictions(images)):
             label = int(labels[index])
             correct += label == prediction.class_index
@@ -173,7 +173,7 @@ def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
+def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, on standard error so that the table can go into a file; elsewhere nothing."""
     if not sys.stderr.isatty():
         yield lambda: None
