@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
             print(line)
     failures = [(row.name, row.error) for row in rows if row.error] + found.problems
     if found.left_out:
-        print(f"left out {found.left_out:,} files of the folders: their names are not those of pictures")
+        print(f"left out {found.left_out:,} in the folders that by their names are no pictures")
     if summary:
         print(summary)
     if options.output:
