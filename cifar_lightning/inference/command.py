@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
             print(line)
     failures = [(row.name, row.error) for row in rows if row.error] + found.problems
     if found.left_out:
-        print(f"left out {found.left_out:,} files of the folders: their names are not those of pictures")
+        print(f"left out {found.left_out:,} in the folders that by their names are no pictures")
     if summary:
         print(summary)
     if options.output:
@@ -136,7 +136,7 @@ def _files(predictor: Predictor, found: Found, keep: int) -> tuple[list[Row], li
                 outcomes[index] = prediction
             batch.clear()
 
-    with _bar(len(found.files)) as advance:
+    with progress_bar(len(found.files)) as advance:
         for outcome in read_all(found.files):
             if isinstance(outcome, PictureError):
                 outcomes.append(outcome)
@@ -162,7 +162,7 @@ def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list
     images, labels = official_test(predictor.trained, options.root)
     names = predictor.class_names
     rows, correct = [], 0
-    with _bar(len(images)) as advance:
+    with progress_bar(len(images)) as advance:
         for index, prediction in enumerate(predictor.predictions(images)):
             label = int(labels[index])
             correct += label == prediction.class_index
@@ -173,7 +173,7 @@ def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
+def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, on standard error so that the table can go into a file; elsewhere nothing."""
     if not sys.stderr.isatty():
         yield lambda: None

@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from data.official_format import CLASSES
 from inference.checkpoints import write_checkpoint
 from PIL import Image
 
-from cifar_lightning.inference import Predictor
+from cifar_lightning.inference import Predictor, command
 from cifar_lightning.inference.dataset import official_test
 
 Run = Callable[..., tuple[int, str, str]]
@@ -118,6 +120,19 @@ def test_the_accuracy_is_that_of_test(fit: Fit, run: Run) -> None:
     assert digests(folder) == before  # nothing is written into a run
 
 
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with command.progress_bar(3) as advance:
+        for _ in range(3):
+            advance()
+    assert "3/3" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+
 def test_views_are_named_in_every_file(run: Run, ckpt: Path, pictures: Path) -> None:
     for suffix in ("csv", "jsonl"):
         flags = ("--tta", "flip_translate", "--output", f"out.{suffix}")
@@ -139,6 +154,7 @@ def test_the_sheet(run: Run, ckpt: Path, pictures: Path) -> None:
         assert "#b3261e" in {f"#{r:02x}{g:02x}{b:02x}" for _, (r, g, b) in sheet.getcolors(2**24)}  # a wrong verdict
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS takes no file name that is not UTF-8")
 def test_names_of_any_bytes(run: Run, ckpt: Path) -> None:
     strange = os.fsdecode(b"a\xff\n\x1b[31mb.png")
     Image.new("RGB", (9, 9)).save(strange)
