@@ -1,6 +1,6 @@
 """The fault matrix at its full counts, and what the guard costs.
 
-    python benchmarks/faults.py
+    python benchmarks/fault_matrix.py
 
 runs `tests/faults` with 20 kills, 50 kills in a save, 1,000 invalid inputs and 3,000 flipped bits instead of the tests'
 small samples, then `benchmarks/guard.py`, and writes `results/faults.json`: for each row of the matrix how many cases
@@ -92,7 +92,7 @@ def main() -> int:
     counts = {name.removeprefix("FAULTS_").lower(): count for name, count in COUNTS.items()}
     write_json(
         options.output,
-        {"command": "python benchmarks/faults.py", "counts": counts, "rows": table, "parts": parts},
+        {"command": "python benchmarks/fault_matrix.py", "counts": counts, "rows": table, "parts": parts},
     )
     failed = [str(row["row"]) for row in table if row.get("failed")]
     print(f"rows with failures: {', '.join(failed) or 'none'}; {options.output}")
