@@ -58,8 +58,8 @@ class ResumeState(Callback):
         if self._before is not None:
             # Here and not earlier: with several processes Lightning has only now given each its threads.
             machine = environment.fingerprint(pl_module.device, trainer.world_size)
-            configs = [yaml.safe_load(text) for text in (self._before["config"], self.config)]
-            told = departures(*configs, self._before.get("machine", {}), machine)
+            before, now = (yaml.safe_load(text) for text in (self._before["config"], self.config))
+            told = departures(before, now, self._before.get("machine", {}), machine)
             if told and trainer.is_global_zero:
                 print(f"warning: {told}", file=sys.stderr)
             self._before = None
