@@ -4,8 +4,8 @@
 
 trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) with and without `FiniteGuard`, in turn, on one
 thread, and prints the difference of a step in microseconds of the process's own time, which a busy machine disturbs
-least. `guard` reads its flag at once, as on a CPU; `masked` puts weights back, as on a GPU. `benchmarks/faults.py`
-writes the same into its JSON.
+least. `guard` reads its flag at once, as on a CPU; `masked` puts weights back, as on a GPU. The same stands in the JSON
+of `benchmarks/fault_matrix.py`.
 """
 
 import time

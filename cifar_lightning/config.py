@@ -136,6 +136,9 @@ class Experiment(LightningCLI):
             trainer.devices = 1  # where Lightning would take every GPU
         if trainer.num_nodes != 1:
             raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by them
+            if trainer[name] is not None and trainer[name] < 1:
+                raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
         if trainer.strategy not in ("auto", "ddp"):
             raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
         for name, example in (("data.augment", "flip"), ("model.tta", "views")):

@@ -1,6 +1,5 @@
 """What a run says of itself before its training: on the console, and in TensorBoard."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,11 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning import environment, pictures
-from cifar_lightning.callbacks.resume_state import KEY
+from cifar_lightning import pictures
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.checkpoint import config_of
 from cifar_lightning.config import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.layer_table import LayerTable, as_markdown, shape_text
-from cifar_lightning.resume import departures
 
 
 def introduce(
@@ -36,11 +32,6 @@ def introduce(
         )
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
-        machine = environment.fingerprint(trainer.strategy.root_device, trainer.world_size)
-        machine_before = experiment.content[KEY].get("machine", {})
-        before = config_of(experiment.content)
-        if told := departures(before, experiment.resolved(), machine_before, machine):
-            print(f"warning: {told}", file=sys.stderr)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("layer", "made of", "output", "parameters"):
         table.add_column(column, justify="right" if column == "parameters" else "left")

@@ -16,6 +16,7 @@ the run's figures lie, it is refused by name instead.
 from typing import Any
 
 from cifar_lightning.callbacks.curves import LearningCurves
+from cifar_lightning.departures import setting
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.optim import schedules
 
@@ -37,26 +38,6 @@ KEPT_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "tra
 # Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
 KEPT_WITHIN_EPOCH = ("data.batch_size", "data.augment", "seed_everything")
 
-# Settings that may change, and with which a run is no longer the one that was stopped.
-TOLD = ("data.batch_size", "seed_everything", "data.augment", "trainer.precision", "trainer.accumulate_grad_batches")
-
-
-def departures(
-    before: dict[str, Any], now: dict[str, Any], machine_before: dict[str, Any], machine: dict[str, Any]
-) -> str | None:
-    """Why a run that goes on will not be, bit for bit, the one that was stopped; one line, or None where it will.
-
-    Args:
-        before: the checkpoint's resolved configuration.
-        now: the resolved configuration with the flags.
-        machine_before: the fingerprint in the checkpoint; empty in one of before there were any.
-        machine: the fingerprint here.
-    """
-    pairs = [(name, _get(before, name), _get(now, name)) for name in TOLD]
-    pairs += [(name, machine_before.get(name, "unknown"), value) for name, value in machine.items()]
-    changed = [f"{name} {old} before, {new} now" for name, old, new in pairs if old != new]
-    return f"the run goes on, but not bit for bit as it would have: {'; '.join(changed)}" if changed else None
-
 
 def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     """Checks the changes of settings between a checkpoint and the run that goes on from it.
@@ -74,21 +55,21 @@ def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict
         ConfigError: a setting changed that must not.
     """
     check_kept(before, now, KEPT)
-    epochs, limit = len(content["callbacks"][LearningCurves.__name__]["rows"]), _get(now, "trainer.max_epochs")
+    epochs, limit = len(content["callbacks"][LearningCurves.__name__]["rows"]), setting(now, "trainer.max_epochs")
     if limit is not None and 0 <= limit < epochs:
         raise ConfigError(f"trainer.max_epochs {limit} is below the {epochs} epochs that the checkpoint has; raise it")
     if is_within_epoch(content):
         for name in KEPT_WITHIN_EPOCH:
-            if _get(before, name) != _get(now, name):
+            if setting(before, name) != setting(now, name):
                 raise ConfigError(
-                    f"{name} cannot change in the middle of an epoch ({_get(before, name)} before); go on without it "
-                    "until the epoch's end, or start a new run"
+                    f"{name} cannot change in the middle of an epoch ({setting(before, name)} before); "
+                    "go on without it until the epoch's end, or start a new run"
                 )
-    if str(_get(now, "model.scheduler.class_path")).startswith(schedules.__name__):
+    if str(setting(now, "model.scheduler.class_path")).startswith(schedules.__name__):
         check_kept(before, now, dict.fromkeys(KEPT_WITH_SCHEDULE, "the schedule has counted its steps by it"))
-    old, new = _get(before, "model.optimizer.init_args"), _get(now, "model.optimizer.init_args")
+    old, new = setting(before, "model.optimizer.init_args"), setting(now, "model.optimizer.init_args")
     changes = {name: value for name, value in new.items() if old.get(name) != value}
-    if changes and _get(now, "model.scheduler") is not None:
+    if changes and setting(now, "model.scheduler") is not None:
         raise ConfigError(
             f"model.optimizer.{next(iter(changes))} cannot change when a run with a scheduler goes on: "
             "the schedule's state holds its rates; leave it out or start a new run"
@@ -103,17 +84,10 @@ def check_kept(before: dict[str, Any], now: dict[str, Any], kept: dict[str, str]
         ConfigError: one changed.
     """
     for name, reason in kept.items():
-        if _get(before, name) != _get(now, name):
+        if setting(before, name) != setting(now, name):
             raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")
 
 
 def is_within_epoch(content: dict[str, Any]) -> bool:
     """Whether a checkpoint was written between two batches of an epoch and not at its end."""
     return len(content["callbacks"][LearningCurves.__name__]["rows"]) <= content["epoch"]
-
-
-def _get(config: dict[str, Any], name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

@@ -1,15 +1,18 @@
 """ResumeState: what a checkpoint needs beyond Lightning's own content to go on exactly, and to stand alone."""
 
 import random
+import sys
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_lightning import environment, ranks
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.order import RANK_STREAM, generator_for
+from cifar_lightning.departures import departures
 
 KEY = "cifar_lightning"  # our section of the checkpoint
 
@@ -32,6 +35,7 @@ class ResumeState(Callback):
         self.identity = identity
         self.optimizer_changes = optimizer_changes
         self._random: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None  # our section of the checkpoint, until the training goes on
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds our section."""
@@ -45,11 +49,20 @@ class ResumeState(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the random states until everything is built, which draws numbers too."""
+        self._before = checkpoint[KEY]
         states = checkpoint[KEY]["random"]
         self._random = states[trainer.global_rank] if trainer.global_rank < len(states) else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the random states back, and the flags in force."""
+        """Puts the random states back, and the flags in force; tells what makes it another run."""
+        if self._before is not None:
+            # Here and not earlier: with several processes Lightning has only now given each its threads.
+            machine = environment.fingerprint(pl_module.device, trainer.world_size)
+            before, now = (yaml.safe_load(text) for text in (self._before["config"], self.config))
+            told = departures(before, now, self._before.get("machine", {}), machine)
+            if told and trainer.is_global_zero:
+                print(f"warning: {told}", file=sys.stderr)
+            self._before = None
         if self.optimizer_changes:
             assert isinstance(pl_module, Classifier)
             # Made anew with the flags, since one setting can be meant for one of several groups.

@@ -35,6 +35,7 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
     "trainer.max_epochs": st.integers(-(2**70), -2),
     "seed_everything": BELOW_0 | st.integers(2**32, 2**70),
     "trainer.accumulate_grad_batches": st.integers(-(2**70), 0),
+    "trainer.check_val_every_n_epoch": st.integers(-(2**70), 0),
     "model.label_smoothing": st.floats(1, 1e30) | st.floats(-1e30, -1e-9) | st.just(float("nan")),
     "model.net.dropout": st.floats(1, 1e30) | st.floats(-1e30, -1e-9) | st.just(float("nan")),
     "model.optimizer.lr": st.floats(-1e30, -1e-9) | st.just(float("nan")),

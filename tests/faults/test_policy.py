@@ -10,7 +10,7 @@ from faults.scenes import at
 from tiny import TINY_FLAGS
 
 from cifar_lightning import checkpoint_file
-from cifar_lightning.resume import departures
+from cifar_lightning.departures import departures
 
 
 def stopped(cli: ForkServer, step: int, *flags: str) -> Path:

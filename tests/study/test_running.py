@@ -83,7 +83,9 @@ def test_runs_side_by_side_with_one_that_fails(capfd: pytest.CaptureFixture[str]
     lines = [line for line in out.splitlines() if "seed" in line and ("test accuracy" in line or "FAILED" in line)]
     assert len(lines) == 2
     (failed,) = [line for line in lines if "FAILED" in line]
-    assert failed.startswith("broken  seed 0  FAILED (exit code 5): error: the train loss of epoch 1 is nan")
+    assert failed.startswith(
+        "broken  seed 0  FAILED (exit code 5): error: the loss of batch 2 of epoch 1 is not a finite number"
+    )
     assert "error: 1 of 2 runs failed" in err
     record = json.loads(next(LOGS.glob("plain/*/*-s1/run.json")).read_text())
     if jobs == "2":

@@ -1,0 +1,102 @@
+"""The fault matrix at its full counts, and what the guard costs.
+
+    python benchmarks/fault_matrix.py
+
+runs `tests/faults` with 20 kills, 50 kills in a save, 500 invalid inputs and 3,000 flipped bits instead of the tests'
+small samples, then `benchmarks/guard.py`, and writes `results/faults.json`: every case with its outcome, and for each
+row of the matrix how many passed, failed or were left out. The file is written after each case; the same command goes
+on where it was cut, with the cases of this commit that have not passed yet.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import guard
+import pytest
+
+from cifar_lightning import environment
+from cifar_lightning.files import write_json
+
+COUNTS = {"FAULTS_KILLS": 20, "FAULTS_SAVE_KILLS": 50, "FAULTS_FUZZ": 500, "FAULTS_FLIPS": 3000}
+TESTS = Path(__file__).parents[1] / "tests"
+
+
+class Recorder:
+    """A pytest plugin that leaves out what has passed, and writes each outcome as it comes.
+
+    Args:
+        path: of the JSON.
+        recorded: its content.
+    """
+
+    def __init__(self, path: Path, recorded: dict[str, Any]) -> None:
+        self.path = path
+        self.recorded = recorded
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        """Goes on where an earlier call was cut."""
+        done = [item for item in items if self.recorded["cases"].get(_name(item.nodeid)) == "passed"]
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if item not in done]
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """A case that ran is judged by its call; one that did not, by what kept it from it."""
+        if report.when == "call" or report.outcome != "passed":
+            self.recorded["cases"][_name(report.nodeid)] = report.outcome
+            write(self.path, self.recorded)
+
+
+def write(path: Path, recorded: dict[str, Any]) -> None:
+    """Writes the JSON, with the rows of the matrix counted from the cases; tests elsewhere are in the whole suite."""
+    from faults.matrix import ROWS
+
+    recorded["rows"] = []
+    for row, (fault, required, tests) in ROWS.items():
+        outcomes = (outcome for case, outcome in recorded["cases"].items() if case.partition("[")[0] in tests)
+        recorded["rows"].append({"row": row, "fault": fault, "required": required, **Counter(outcomes)})
+    write_json(path, recorded)
+
+
+def _name(nodeid: str) -> str:
+    return nodeid.partition("tests/")[2]
+
+
+def main() -> int:
+    """Runs, writes and says what did not pass."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("results/faults.json"))
+    parser.add_argument("-k", default="", help="pytest's: these tests alone, and not the guard's cost")
+    options = parser.parse_args()
+    os.environ.update({name: str(count) for name, count in COUNTS.items()})
+    sys.path.insert(0, str(TESTS))
+    recorded: dict[str, Any] = {
+        "command": "python benchmarks/fault_matrix.py",
+        **environment.commit(),
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
+        "counts": {name.removeprefix("FAULTS_").lower(): count for name, count in COUNTS.items()},
+        "cases": {},
+    }
+    if options.output.exists():
+        before = json.loads(options.output.read_text(encoding="utf-8"))
+        if before["commit"] == recorded["commit"] and before["counts"] == recorded["counts"]:
+            recorded = before
+    if not options.k:
+        recorded["guard"] = guard.measure()
+    pytest.main(
+        ["-q", "-p", "no:cacheprovider", str(TESTS / "faults"), "-k", options.k],
+        plugins=[Recorder(options.output, recorded)],
+    )
+    write(options.output, recorded)
+    failed = [str(row["row"]) for row in recorded["rows"] if row.get("failed")]
+    print(f"rows with failures: {', '.join(failed) or 'none'}; {options.output}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""What the README says of the fault matrix is what `benchmarks/fault_matrix.py` recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from faults.matrix import ROWS
+
+PROJECT = Path(__file__).parents[1]
+RECORDED = PROJECT / "results" / "faults.json"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="not recorded yet: python benchmarks/fault_matrix.py")
+def test_every_row_was_run_and_held() -> None:
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    assert [row["row"] for row in recorded["rows"]] == list(ROWS)
+    assert all(row["passed"] > 0 and not row.get("failed") for row in recorded["rows"])
+    assert recorded["dirty"] is False
+    counts, guard = recorded["counts"], recorded["guard"]
+    assert guard["guard_us"]["median"] <= 50
+    assert guard["masked_us"]["median"] <= 50
+    readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{counts['kills']} kills, {counts['save_kills']} in a save, {counts['fuzz']:,} invalid inputs" in readme
+    said = f"the guard costs {guard['guard_us']['median']:.0f} µs a step on a CPU"
+    assert f"{said}, {guard['masked_us']['median']:.0f} µs where it masks" in readme
