@@ -18,8 +18,6 @@ def test_every_row_was_run_and_held() -> None:
     assert recorded["dirty"] is False
     counts, guard = recorded["counts"], recorded["guard"]
     assert guard["guard_us"]["median"] <= 50
-    assert guard["masked_us"]["median"] <= 50
     readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
     assert f"{counts['kills']} kills, {counts['save_kills']} in a save, {counts['fuzz']:,} invalid inputs" in readme
-    said = f"the guard costs {guard['guard_us']['median']:.0f} µs a step on a CPU"
-    assert f"{said}, {guard['masked_us']['median']:.0f} µs where it masks" in readme
+    assert f"the guard costs {guard['guard_us']['median']:.0f} µs a step" in readme
