@@ -25,11 +25,9 @@ def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]])
                 per_epoch_s = median(_seconds(run) / max(run.epochs, 1) for run in own)
             elif finished:
                 per_flop_s = median(_seconds(run) / _operations(other, run) for other, run in finished)
-                per_epoch_s = (
-                    per_flop_s
-                    * task.resolved.train_flop_per_image
-                    * median(run.record["data"]["train"] for _, run in finished)
-                )
+                images = int(median(run.record["data"]["train"] for _, run in finished))
+                operations = task.resolved.train_flop_per_image * task.resolved.images_per_epoch(images)
+                per_epoch_s = per_flop_s * operations
             else:
                 return None
             total += per_epoch_s * task.epochs_left
@@ -50,4 +48,5 @@ def _seconds(run: FoundRun) -> float:
 
 
 def _operations(task: Task, run: FoundRun) -> float:
-    return task.resolved.train_flop_per_image * int(run.record["data"]["train"]) * max(run.epochs, 1)
+    images = task.resolved.images_per_epoch(int(run.record["data"]["train"]))
+    return task.resolved.train_flop_per_image * images * max(run.epochs, 1)

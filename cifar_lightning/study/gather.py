@@ -89,7 +89,9 @@ def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks:
         "trained_on": trained_on[0] if trained_on else None,
         "val_size": settings["data.val_size"],
         "parameters": resolved.layers.parameters,
-        "train_flop": resolved.train_flop_per_image * trained_on[0] * resolved.max_epochs if trained_on else None,
+        "train_flop": resolved.train_flop_per_image * resolved.images_per_epoch(trained_on[0]) * resolved.max_epochs
+        if trained_on
+        else None,
         "test_flop": resolved.evaluation_flop_per_image * tested_on[0] if tested_on else None,
         "machine": machine,
         "seeds": [task.seed for task in mine],

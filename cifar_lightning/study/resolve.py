@@ -27,6 +27,16 @@ class Resolved:
         """Epochs of a whole run."""
         return int(self.config["trainer"]["max_epochs"])
 
+    def images_per_epoch(self, training_images: int) -> int:
+        """How many of them an epoch shows: all, unless `trainer.limit_train_batches` ends it before."""
+        batch_size, limit = int(self.config["data"]["batch_size"]), self.config["trainer"]["limit_train_batches"]
+        batches = -(-training_images // batch_size)
+        if isinstance(limit, float):
+            batches = int(batches * limit)
+        elif limit is not None:
+            batches = min(batches, limit)
+        return min(training_images, batches * batch_size)
+
 
 class _Unresolved(Experiment):
     """Keeps which precision was asked for, before the machine's own fills the gap."""

@@ -8,12 +8,13 @@ from study.fakes import write_run, write_study
 
 from cifar_lightning import environment
 from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.layer_table import LayerTable
 from cifar_lightning.study.child import command
 from cifar_lightning.study.definition import read_study
 from cifar_lightning.study.estimate import duration, estimate_s
 from cifar_lightning.study.found import find_runs
 from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Task, make_plan
-from cifar_lightning.study.resolve import resolve
+from cifar_lightning.study.resolve import Resolved, resolve
 from cifar_lightning.study.slots import Slot, share_out
 
 LOGS = Path("lightning_logs/tiny")
@@ -203,3 +204,9 @@ def test_a_slot_s_threads_are_its_cores() -> None:
 def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         share_out(jobs, devices, range(4), [])
+
+
+@pytest.mark.parametrize(("limit", "images"), [(None, 100), (2, 60), (9, 100), (0.5, 60), (1.0, 100)])
+def test_the_images_of_an_epoch_that_is_cut(limit: float | None, images: int) -> None:
+    config = {"data": {"batch_size": 30}, "trainer": {"limit_train_batches": limit}}
+    assert Resolved({}, config, LayerTable([], (), 0), 1.0, 1.0, 1).images_per_epoch(100) == images
