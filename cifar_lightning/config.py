@@ -92,7 +92,9 @@ class Experiment(LightningCLI):
             # Made once for its complaints: a rate out of range should not wait until the data are loaded.
             self.model.configure_optimizers()
         except (ValueError, TypeError, MisconfigurationException) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+            reason = " ".join(str(error).split())  # torch's own do not say which flag it is
+            name = "model.optimizer.lr: " if reason.startswith("Invalid learning rate") else ""
+            raise ConfigError(name + reason) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""

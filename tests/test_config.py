@@ -155,7 +155,7 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--config", "augment.yaml"], "data.augment: expected settings such as --data.augment.brightness, got 'random'"),
         (["--config", "flop.yaml"], "unknown setting data.augment.flop, did you mean 'data.augment.flip'?"),
         (["--model.net.dropout", "1.5"], "dropout must be at least 0 and below 1, got 1.5"),
-        (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
+        (["--model.optimizer.lr", "-1"], "model.optimizer.lr: Invalid learning rate: -1"),
         (["--model.scheduler_interval", "batch"], "model.scheduler_interval: expected epoch or step, got 'batch'"),
         (["--trainer.precision", "bf17"], "got 'bf17', did you mean 'bf16'?"),
         (["--trainer.callbacks+=EarlyStopping"], "trainer.callbacks: EarlyStopping needs monitor; give --trainer.callbacks.monitor"),
