@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: nothing of the machine, a tiny CIFAR-10 on disk, the CLI in this process."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from data.official_format import TinyDataset, tiny_dataset
 from tiny import TINY_FLAGS
+
+# A shell starts its background jobs with Ctrl-C ignored, and what they start as well; tests press it all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_ROOT = os.environ.get("CIFAR10_ROOT")  # read before any test changes the environment
 

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +121,7 @@ def test_a_port_that_is_taken(server: demo.DemoServer, ckpt: Path) -> None:
 
 def test_the_verb_serves_until_ctrl_c(ckpt: Path) -> None:
     command = [sys.executable, "-m", "cifar_lightning", "demo", "--ckpt", str(ckpt), "--port", "0"]
-    # A shell's background jobs, which a test run may be one of, are started with Ctrl-C ignored.
-    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **streams, text=True, preexec_fn=listen) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
         try:
