@@ -66,7 +66,7 @@ class DemoServer(ThreadingHTTPServer):
         OutputError: the port is taken.
     """
 
-    daemon_threads = True
+    daemon_threads = False  # the end waits for answers under way: a thread that torch runs in must not be cut off
 
     def __init__(self, predictor: Predictor, port: int) -> None:
         self.predictor = predictor
@@ -109,7 +109,7 @@ class DemoServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: DemoServer
     timeout = PATIENCE_S
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # each answer ends its connection, and its thread with it
     server_version, sys_version = "cifar_lightning", ""
 
     def do_GET(self) -> None:
