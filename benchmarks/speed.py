@@ -5,8 +5,9 @@
 
 trains seeds 0 to runs - 1 as a user would, scores each once on the test set, and writes `results/speed_<recipe>.json`.
 On a CPU it times a shortened training of a rival (see rivals.py; by default the report's, in a bare loop) before,
-halfway and after, in bf16 and in float32, since it depends on the CPU which is faster. The number of runs is fixed
-before the first one is looked at.
+after and in between, in bf16 and in float32, since it depends on the CPU which is faster. The number of runs is fixed
+before the first one is looked at. Each run is in its folder as soon as it ends; `python -m cifar_lightning record`
+takes it from there.
 """
 
 import argparse
@@ -45,6 +46,11 @@ def train(config: Path, seed: int, logs: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", "--config", str(config), *places], check=True)
     (folder,) = logs.glob("*/*")
     return runs.read_record(folder)
+
+
+def rival_turns(runs: int, rounds: int) -> list[int]:
+    """Before which of the runs, counted from 0, the rival is timed; `runs` stands for after the last."""
+    return sorted({round(turn * runs / (rounds - 1)) for turn in range(rounds)})
 
 
 def interval(values: list[float]) -> dict[str, float]:
@@ -96,23 +102,25 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/speed/cpu78.yaml"))
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--rival", default="report", help="'report', or the path of airbench94_muon.py")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the rival is timed, at least 2")
     parser.add_argument("--logs", type=Path, default=Path("lightning_logs/speed"), help="must not exist yet")
     arguments = parser.parse_args()
     if arguments.runs < 2:
         parser.error(f"--runs must be at least 2, got {arguments.runs}")
+    if arguments.rounds < 2:
+        parser.error(f"--rounds must be at least 2, got {arguments.rounds}")
     if arguments.logs.exists():
         parser.error(f"{arguments.logs} is there already: runs of several goes cannot be told apart; remove it")
     if environment.commit()["dirty"] is not False:
         sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
     # The rivals of rivals.py are made for a CPU: on a GPU the recipe's own figures are all.
-    rivals = [] if torch.cuda.is_available() else time_rival(arguments.rival)
-    records = []
-    for seed in range(arguments.runs):
-        records.append(train(arguments.config, seed, arguments.logs))
-        if rivals and seed == arguments.runs // 2 - 1:
+    turns = [] if torch.cuda.is_available() else rival_turns(arguments.runs, arguments.rounds)
+    records, rivals = [], []
+    for seed in range(arguments.runs + 1):
+        if seed in turns:
             rivals += time_rival(arguments.rival)
-    if rivals:
-        rivals += time_rival(arguments.rival)
+        if seed < arguments.runs:
+            records.append(train(arguments.config, seed, arguments.logs))
     first = records[0]
     if any(run["dirty"] is not False or run["commit"] != first["commit"] for run in records):
         sys.exit("the code changed while the runs ran: start again")

@@ -221,6 +221,7 @@ def test_wrong_input_is_one_line(
             ],
             "model.net: Bilinear cannot take a 3x32x32 image",
         ),
+        (["--data.augment.sizes", "[32,4]"], "model.net: ReportCNN cannot take a 3x4x4 image"),
         (["--model.net.num_classes", "7"], "the net gives 7 outputs, the data have 10 classes"),
     ],
 )

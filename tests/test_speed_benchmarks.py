@@ -44,6 +44,13 @@ def test_speed_sums_up_its_runs() -> None:
     assert [run["test_accuracy"] for run in result["runs"]] == [0.78, 0.80, 0.79]
 
 
+def test_the_rival_is_timed_before_after_and_in_between() -> None:
+    turns = load("speed").rival_turns
+    assert turns(10, 3) == [0, 5, 10]
+    assert turns(5, 2) == [0, 5]
+    assert turns(2, 9) == [0, 1, 2]
+
+
 def test_speed_without_tta_has_no_figures_of_it() -> None:
     result = load("speed").summarise(
         [record(0, 0.78, 9.0), record(1, 0.80, 11.0)],
@@ -105,3 +112,20 @@ def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert row["steps"] == 200
     assert row["total"] == pytest.approx(row["start"] + 200 * row["step"] + 10_000 * row["evaluation_per_image"])
     assert row["start"] > 0
+
+
+def test_flops_of_a_recipe_count_its_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load("flops").recipe
+    source = (Path(__file__).parents[1] / "configs/speed/gpu94.yaml").read_text(encoding="utf-8")
+    rows = {}
+    for sizes in ([32], [24], [24, 24, 32]):
+        config = tmp_path / "small.yaml"
+        config.write_text(source.replace("crop_padding: 2", f"crop_padding: 2\n    sizes: {sizes}"), encoding="utf-8")
+        rows[len(set(sizes)), sizes[0]] = recipe(config)
+    whole, small, growing = rows[1, 32], rows[1, 24], rows[2, 24]
+    assert small["step"] == whole["step"]  # that of whole images, for comparison
+    assert small["train"] < 0.65 * whole["train"]
+    # Of 8 epochs the first 2 are small; the whitening is computed in the first.
+    steps = {name: row["train"] - row["start"] for name, row in (("whole", whole), ("small", small))}
+    assert growing["train"] - small["start"] == pytest.approx(steps["small"] * 2 / 8 + steps["whole"] * 6 / 8, rel=1e-3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 Flip = Literal["none", "random", "alternating"]
@@ -27,6 +28,9 @@ class Augmentation:
             Taylor, arXiv 1708.04552); 0 paints none.
         brightness: the most that is added to or taken from all pixels, in standard deviations.
         contrast: the most by which distances from the mean colour are scaled up or down, as a share.
+        sizes: side in pixels to which the images of each epoch are made smaller, after all else; the last one holds
+            for the epochs that follow. What small images teach costs less (progressive resizing, Howard, DAWNBench
+            2018).
 
     Raises:
         ValueError: a value is out of range.
@@ -37,6 +41,7 @@ class Augmentation:
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
+    sizes: tuple[int, ...] = (32,)
 
     def __post_init__(self) -> None:
         if self.flip not in (flips := get_args(Flip)):
@@ -49,6 +54,12 @@ class Augmentation:
         ):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"data.augment.{name} must be from {least} to {most}, got {getattr(self, name)}")
+        if not self.sizes or not all(1 <= size <= 32 for size in self.sizes):
+            raise ValueError(f"data.augment.sizes must be from 1 to 32, one at least, got {list(self.sizes)}")
+
+    def size_at(self, epoch: int) -> int:
+        """The side in pixels of an epoch's images, counted from 0."""
+        return self.sizes[min(epoch, len(self.sizes) - 1)]
 
 
 class Draws(NamedTuple):
@@ -125,6 +136,12 @@ def jitter(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Normalised images, each with its brightness added and then scaled by its contrast, both (N,); in place."""
     per_image = (-1, 1, 1, 1)
     return images.add_(brightness.view(per_image)).mul_(contrast.view(per_image))
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Float images (N, H, W, 3) made smaller, to (N, side, side, 3), each new pixel an average of those it covers."""
+    smaller = F.interpolate(images.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", antialias=True)
+    return smaller.permute(0, 2, 3, 1).contiguous()
 
 
 def _reflected(size: int, padding: int) -> Tensor:

@@ -40,6 +40,8 @@ def normalise(images: Tensor) -> Tensor:
 class TensorLoader:
     """Yields `(images, labels)` batches: float32 (B, 3, 32, 32) channels_last, normalised, and int64 (B,).
 
+    In epochs for which `augmentation.sizes` says so the images are smaller.
+
     The loader is a cursor over an endless sequence of epochs. Iterating goes on from the cursor to the end of its
     epoch, so a restored loader resumes in mid-epoch; at the end the cursor stands at the next epoch's first batch.
     Under Lightning the Trainer names the epoch through `sampler.set_epoch`, and it saves and restores the cursor in
@@ -114,7 +116,7 @@ class TensorLoader:
         per_chunk = max(CHUNK // size, 1)
         for first in range(self._next_batch, len(self), per_chunk):
             chosen = share[first * size : (first + per_chunk) * size]
-            images, labels = self._prepare(chosen, draws)
+            images, labels = self._prepare(chosen, draws, self.augmentation.size_at(epoch))
             for index, batch in enumerate(zip(images.split(size), labels.split(size), strict=True), start=first):
                 # Counted before it is handed over: checkpoints are written while this generator waits at the yield.
                 self._next_batch = index + 1
@@ -147,8 +149,8 @@ class TensorLoader:
         draws = augment.draw(self.augmentation, len(self.labels), epoch, first, current)
         return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
-    def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
-        """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
+    def _prepare(self, chosen: Tensor, draws: Draws | None, size: int) -> Batch:
+        """Images (n, 3, size, size) and labels (n,) of a chunk, on the device."""
         labels = self.labels[chosen].to(self.device)
         if draws is None:
             images = normalise(self._windows[chosen, 0, 0].to(self.device))
@@ -162,6 +164,8 @@ class TensorLoader:
                 images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:
                 images = augment.cutout(images, own.cutouts.to(self.device), options.cutout)
+            if size != images.shape[1]:
+                images = augment.shrink(images, size)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image as Pillow
 from data.loaders import noise
 
-from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, windows
+from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, shrink, windows
 
 Image = npt.NDArray[np.uint8]
 
@@ -138,3 +139,27 @@ def test_values_out_of_range(settings: dict[str, float], text: str) -> None:
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     Augmentation(crop_padding=31, cutout=64, brightness=10.0, contrast=1.0)
+
+
+@pytest.mark.parametrize("side", [1, 16, 24, 28, 31])
+def test_shrinking_is_pillow_s_resize(side: int) -> None:
+    images = noise(3).float()
+    got = shrink(images, side)
+    assert got.shape == (3, side, side, 3)
+    assert got.is_contiguous()
+    for image, smaller in zip(images.numpy(), got.numpy(), strict=True):
+        for channel in range(3):
+            expected = Pillow.fromarray(image[:, :, channel]).resize((side, side), Pillow.Resampling.BILINEAR)
+            np.testing.assert_allclose(smaller[:, :, channel], np.asarray(expected), atol=1e-3)
+
+
+def test_each_epoch_has_its_size_and_the_last_one_holds() -> None:
+    options = Augmentation(sizes=(24, 24, 28))
+    assert [options.size_at(epoch) for epoch in range(5)] == [24, 24, 28, 28, 28]
+    assert Augmentation().size_at(7) == 32
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (24, 33)])
+def test_a_size_that_is_out_of_range_is_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"data\.augment\.sizes must be from 1 to 32"):
+        Augmentation(sizes=sizes)
