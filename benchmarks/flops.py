@@ -3,7 +3,8 @@
     python benchmarks/flops.py
 
 counts, for each speed recipe, one optimizer step (forward, backward, update) on images of each size and one image's
-evaluation, multiplies them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix products and convolutions.
+evaluation, multiplies them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix
+products and convolutions.
 """
 
 import argparse

@@ -8,8 +8,7 @@ from cifar_lightning.classifier import Classifier
 
 
 class CompileWarmUp(Callback):
-    """Runs the compiled net forward and back on random images, in batches as large as those of training and evaluation, of
-    images as large.
+    """Runs the compiled net forward and back on random images, of every size and in batches of every size that come.
 
     Weights, running statistics, modes and the random states of CPU and CUDA are put back; the optimizer takes no step.
     Test-time augmentation of unsure images alone has batches of any size, and may compile once more.

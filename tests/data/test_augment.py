@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image as Pillow
 from data.loaders import noise
+from PIL import Image as Pillow
 
 from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, shrink, windows
 

@@ -1,0 +1,105 @@
+"""Accuracy against seconds of training: the speed recipes of a CPU and the report's final model, in one picture.
+
+    python benchmarks/race.py                # all of them
+    python benchmarks/race.py cpu94 cpu78
+
+trains each with seed 0 on 45,000 images, writes its validation accuracy after every epoch to `results/race_<name>.json`
+and draws all that are there as `results/race.png`. The test set is left alone. Seconds are those of the training
+steps, without validation and without test-time augmentation.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from cifar_lightning import environment, runs
+from cifar_lightning.files import write_json
+from cifar_lightning.pictures import save
+from cifar_lightning.results import RESULTS, read_rows
+from cifar_lightning.settings import without_folders
+
+CONFIGS = {
+    "cpu78": "configs/speed/cpu78.yaml",
+    "cpu94": "configs/speed/cpu94.yaml",
+    "final": "configs/report/final.yaml",
+}
+COLOURS = {"cpu78": "#d95f02", "cpu94": "#1f6fb4", "final": "#4d4d4d"}
+FLAGS = ["--data.val_size=5000", "--final_test=false", "--seed_everything=0"]
+PICTURE = RESULTS / "race.png"
+KEPT = ("recipe", "seed", "command", "commit", "dirty", "versions", "hardware", "precision", "config")
+
+
+def train(name: str, logs: Path) -> dict[str, Any]:
+    """Trains a recipe as a user would; returns what becomes of it."""
+    flags = ["--config", CONFIGS[name], *FLAGS, "--trainer.default_root_dir", str(logs / name)]
+    subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags], check=True)
+    (folder,) = (logs / name).glob("*/*")
+    record = runs.read_record(folder)
+    epochs = points(read_rows(folder / "metrics.csv"), read_rows(folder / "timings.csv"))
+    return without_folders({key: record[key] for key in KEPT} | {"epochs": epochs})
+
+
+def recorded_as(name: str) -> Path:
+    """Where what became of a recipe is kept."""
+    return RESULTS / f"race_{name}.json"
+
+
+def points(rows: list[dict[str, float]], timings: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Per epoch the seconds of training up to its end and the validation accuracy there."""
+    seconds = itertools.accumulate(timing["train_s"] for timing in timings)
+    return [
+        {"epoch": row["epoch"], "train_s": round(until, 3), "val_accuracy": row["val_accuracy"]}
+        for row, until in zip(rows, seconds, strict=True)
+    ]
+
+
+def draw(results: dict[str, dict[str, Any]]) -> Figure:
+    """Validation accuracy against seconds on a log axis, a line per system."""
+    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for name, result in results.items():
+        seconds = [point["train_s"] for point in result["epochs"]]
+        accuracies = [point["val_accuracy"] for point in result["epochs"]]
+        place = f"{result['hardware']['threads']} threads of {result['hardware']['cpu']}, {result['precision']}"
+        label = f"{name}: {accuracies[-1]:.1%} after {seconds[-1]:,.0f} s ({place})"
+        axes.plot(seconds, accuracies, marker="o", markersize=3, color=COLOURS[name], label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training, one seed each")
+    axes.set_ylabel("validation accuracy, without test-time augmentation")
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def main() -> None:
+    """Trains, writes and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CONFIGS)}; by default all")
+    parser.add_argument("--logs", type=Path, default=Path("lightning_logs/race"), help="must not hold them yet")
+    parser.add_argument("--draw", action="store_true", help="train nothing: draw what is recorded")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - CONFIGS.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(CONFIGS)}")
+    names = [] if arguments.draw else arguments.names or list(CONFIGS)
+    if taken := [str(arguments.logs / name) for name in names if (arguments.logs / name).exists()]:
+        parser.error(f"{', '.join(taken)}: runs of several goes cannot be told apart; remove them")
+    if names and environment.commit()["dirty"] is not False:
+        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    # Written when all have run: a new file beside the code would make the next run one of no commit.
+    for name, result in {name: train(name, arguments.logs) for name in names}.items():
+        write_json(recorded_as(name), result)
+    found = {name: json.loads(recorded_as(name).read_text()) for name in CONFIGS if recorded_as(name).exists()}
+    save(draw(found), PICTURE)
+    print(f"written  {PICTURE}")
+
+
+if __name__ == "__main__":
+    main()
