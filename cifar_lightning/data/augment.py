@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 Flip = Literal["none", "random", "alternating"]
@@ -28,9 +27,9 @@ class Augmentation:
             Taylor, arXiv 1708.04552); 0 paints none.
         brightness: the most that is added to or taken from all pixels, in standard deviations.
         contrast: the most by which distances from the mean colour are scaled up or down, as a share.
-        sizes: side in pixels to which the images of each epoch are made smaller, after all else; the last one holds
-            for the epochs that follow. What small images teach costs less (progressive resizing, Howard, DAWNBench
-            2018).
+        sizes: side in pixels of the square that is cut out of the middle of each moved image, per epoch; the last one
+            holds for the epochs that follow. A net that averages or takes the maximum over the image learns from parts
+            of it at less cost. Evaluation has the whole images.
 
     Raises:
         ValueError: a value is out of range.
@@ -58,7 +57,7 @@ class Augmentation:
             raise ValueError(f"data.augment.sizes must be from 1 to 32, one at least, got {list(self.sizes)}")
 
     def size_at(self, epoch: int) -> int:
-        """The side in pixels of an epoch's images, counted from 0."""
+        """The side in pixels of the images of an epoch, counted from 0."""
         return self.sizes[min(epoch, len(self.sizes) - 1)]
 
 
@@ -111,6 +110,12 @@ def windows(padded: Tensor, padding: int) -> Tensor:
     return padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
 
 
+def middle(images: Tensor, side: int) -> Tensor:
+    """The square of `side` pixels in the middle of images (..., H, W, 3), as a view; half a pixel up and left."""
+    top, left = ((size - side) // 2 for size in images.shape[-3:-1])
+    return images[..., top : top + side, left : left + side, :]
+
+
 def flip(images: Tensor, flips: Tensor) -> Tensor:
     """Images (N, H, W, 3) with those mirrored whose `flips` (N,) is set. On a CPU `images` itself is changed."""
     if images.device.type != "cpu":  # where to know how many they are would be to wait for the device
@@ -136,12 +141,6 @@ def jitter(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Normalised images, each with its brightness added and then scaled by its contrast, both (N,); in place."""
     per_image = (-1, 1, 1, 1)
     return images.add_(brightness.view(per_image)).mul_(contrast.view(per_image))
-
-
-def shrink(images: Tensor, side: int) -> Tensor:
-    """Float images (N, H, W, 3) made smaller, to (N, side, side, 3), each new pixel an average of those it covers."""
-    smaller = F.interpolate(images.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", antialias=True)
-    return smaller.permute(0, 2, 3, 1).contiguous()
 
 
 def _reflected(size: int, padding: int) -> Tensor:

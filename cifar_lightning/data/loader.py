@@ -158,14 +158,13 @@ class TensorLoader:
             options = self.augmentation
             own = Draws(*(drawn[chosen] for drawn in draws))
             down, right = (own.shifts + options.crop_padding).unbind(1)
-            images = self._windows[chosen, down, right].to(self.device)
+            images = augment.middle(self._windows, size)[chosen, down, right].to(self.device)
             images = normalise(augment.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
             if options.brightness or options.contrast:
                 images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:
-                images = augment.cutout(images, own.cutouts.to(self.device), options.cutout)
-            if size != images.shape[1]:
-                images = augment.shrink(images, size)
+                centres = own.cutouts - (self._windows.shape[3] - size) // 2  # they are drawn for the whole image
+                images = augment.cutout(images, centres.to(self.device), options.cutout)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

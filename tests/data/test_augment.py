@@ -5,9 +5,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from data.loaders import noise
-from PIL import Image as Pillow
 
-from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, shrink, windows
+from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, middle, pad_reflect, windows
 
 Image = npt.NDArray[np.uint8]
 
@@ -141,16 +140,13 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     Augmentation(crop_padding=31, cutout=64, brightness=10.0, contrast=1.0)
 
 
-@pytest.mark.parametrize("side", [1, 16, 24, 28, 31])
-def test_shrinking_is_pillow_s_resize(side: int) -> None:
-    images = noise(3).float()
-    got = shrink(images, side)
-    assert got.shape == (3, side, side, 3)
-    assert got.is_contiguous()
-    for image, smaller in zip(images.numpy(), got.numpy(), strict=True):
-        for channel in range(3):
-            expected = Pillow.fromarray(image[:, :, channel]).resize((side, side), Pillow.Resampling.BILINEAR)
-            np.testing.assert_allclose(smaller[:, :, channel], np.asarray(expected), atol=1e-3)
+def test_the_middle_is_a_view_of_the_square_around_the_centre() -> None:
+    images = noise(3)
+    assert torch.equal(middle(images, 32), images)
+    assert torch.equal(middle(images, 24), images[:, 4:28, 4:28])
+    assert torch.equal(middle(images, 27), images[:, 2:29, 2:29])
+    assert torch.equal(middle(images[:, :10], 4), images[:, 3:7, 14:18])
+    assert middle(images, 24).untyped_storage().data_ptr() == images.untyped_storage().data_ptr()
 
 
 def test_each_epoch_has_its_size_and_the_last_one_holds() -> None:
