@@ -93,9 +93,8 @@ def main() -> None:
         parser.error(f"{', '.join(taken)}: runs of several goes cannot be told apart; remove them")
     if names and environment.commit()["dirty"] is not False:
         sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
-    # Written when all have run: a new file beside the code would make the next run one of no commit.
-    for name, result in {name: train(name, arguments.logs) for name in names}.items():
-        write_json(recorded_as(name), result)
+    for name in names:
+        write_json(recorded_as(name), train(name, arguments.logs))
     found = {name: json.loads(recorded_as(name).read_text()) for name in CONFIGS if recorded_as(name).exists()}
     save(draw(found), PICTURE)
     print(f"written  {PICTURE}")

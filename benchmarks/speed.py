@@ -6,8 +6,8 @@
 trains seeds 0 to runs - 1 as a user would, scores each once on the test set, and writes `results/speed_<recipe>.json`.
 On a CPU it times a shortened training of a rival (see rivals.py; by default the report's, in a bare loop) before,
 after and in between, in bf16 and in float32, since it depends on the CPU which is faster. The number of runs is fixed
-before the first one is looked at. Each run is in its folder as soon as it ends; `python -m cifar_lightning record`
-takes it from there.
+before the first one is looked at. With --record each run is in `results/<recipe>/` as soon as it ends, for runs that
+take long.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from scipy import stats
 
 from cifar_lightning import environment, runs
 from cifar_lightning.files import write_json
+from cifar_lightning.results import RESULTS, record_run
 from cifar_lightning.settings import without_folders
 
 PRECISIONS = ("bf16", "float32")
@@ -39,13 +40,13 @@ def time_rival(rival: str) -> list[dict[str, Any]]:
     return timings
 
 
-def train(config: Path, seed: int, logs: Path) -> dict[str, Any]:
-    """Trains one seed of the recipe as a user would; returns its record."""
+def train(config: Path, seed: int, logs: Path) -> Path:
+    """Trains one seed of the recipe as a user would; returns the run's folder."""
     logs = logs / f"seed-{seed}"
     places = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(logs)]
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", "--config", str(config), *places], check=True)
     (folder,) = logs.glob("*/*")
-    return runs.read_record(folder)
+    return folder
 
 
 def rival_turns(runs: int, rounds: int) -> list[int]:
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--rival", default="report", help="'report', or the path of airbench94_muon.py")
     parser.add_argument("--rounds", type=int, default=3, help="how often the rival is timed, at least 2")
+    parser.add_argument("--record", action="store_true", help="write each run into results/<recipe>/ as it ends")
     parser.add_argument("--logs", type=Path, default=Path("lightning_logs/speed"), help="must not exist yet")
     arguments = parser.parse_args()
     if arguments.runs < 2:
@@ -113,6 +115,8 @@ def main() -> None:
         parser.error(f"{arguments.logs} is there already: runs of several goes cannot be told apart; remove it")
     if environment.commit()["dirty"] is not False:
         sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    if arguments.record and (taken := RESULTS / arguments.config.stem).exists():
+        parser.error(f"{taken} is there already: remove it to record the recipe anew")
     # The rivals of rivals.py are made for a CPU: on a GPU the recipe's own figures are all.
     turns = [] if torch.cuda.is_available() else rival_turns(arguments.runs, arguments.rounds)
     records, rivals = [], []
@@ -120,14 +124,17 @@ def main() -> None:
         if seed in turns:
             rivals += time_rival(arguments.rival)
         if seed < arguments.runs:
-            records.append(train(arguments.config, seed, arguments.logs))
+            folder = train(arguments.config, seed, arguments.logs)
+            records.append(runs.read_record(folder))
+            if arguments.record:
+                print(f"recorded {record_run(folder, RESULTS)}", flush=True)
     first = records[0]
     if any(run["dirty"] is not False or run["commit"] != first["commit"] for run in records):
         sys.exit("the code changed while the runs ran: start again")
     keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
     result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}}
     result |= summarise(records, rivals)
-    output = Path("results") / f"speed_{first['recipe']}.json"
+    output = RESULTS / f"speed_{first['recipe']}.json"
     write_json(output, without_folders(result))
     print(json.dumps({name: result[name] for name in ("test_accuracy", "median_s", "rival_over_recipe")}, indent=2))
     print(f"written  {output}")

@@ -91,7 +91,8 @@ def commit() -> dict[str, Any]:
     """The commit of the package's source and whether the tree differed from it; None for both outside of git."""
     folder = Path(__file__).parent
     head = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain")
+    # What runs leave behind for others to read changes no run.
+    status = _git(folder, "status", "--porcelain", "--", ":/", ":(top,exclude)results")
     # An installed copy may lie inside of somebody else's repository: only a tracked source has a commit of its own.
     if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
         return {"commit": None, "dirty": None}

@@ -68,5 +68,11 @@ def test_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     git("add", ".")
     git("commit", "-q", "-m", "ours")
     assert environment.commit() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "run.json").write_text("what a run left behind")
+    assert environment.commit()["dirty"] is False
+    (tmp_path / "beside.py").write_text("code that is in no commit")
+    assert environment.commit()["dirty"] is True
+    (tmp_path / "beside.py").unlink()
     source.write_text("changed")
     assert environment.commit()["dirty"] is True
