@@ -2,14 +2,14 @@
 
     python benchmarks/guard.py
 
-trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) with and without `FiniteGuard`, in turn, on one
-thread, and prints the difference of a step in microseconds of the process's own time, which a busy machine disturbs
-least. That is the cost on a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the
-device, which no CPU can show. The same stands in the JSON of `benchmarks/fault_matrix.py`.
+trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) once, on one thread, and puts `FiniteGuard` in
+and takes it out in turn, a block of steps at a time: two trainings differ by more than the guard costs. It prints the
+difference of a step in microseconds of the process's own time, which a busy machine disturbs least. That is the cost on
+a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the device, which no CPU can
+show. The same stands in the JSON of `benchmarks/fault_matrix.py`.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cifar_lightning.bench.measure import difference, interleave, summaries
+from cifar_lightning.bench.measure import difference, summaries
 from cifar_lightning.bench.one_layer import OneLayer
 from cifar_lightning.bench.quiet import out_of_sight, signal_handlers_kept
-from cifar_lightning.callbacks import finite
+from cifar_lightning.callbacks.finite import FiniteGuard
 from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.data.loader import TensorLoader
 
-BATCH_SIZE, WARMUP_STEPS, STEPS, ROUNDS = 30, 50, 800, 15
+BATCH_SIZE, WARMUP_STEPS, BLOCK_STEPS, ROUNDS = 30, 200, 200, 50
+NAMES = ("without", "guard")
 
 
 class _Training(LightningModule):
@@ -39,42 +40,51 @@ class _Training(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-class _Clock(Callback):
-    def __init__(self) -> None:
-        self.readings: list[float] = []
+class Turns(Callback):
+    """After the warm-up, blocks of steps without and with `guard` in turn; `us_per_step` holds each block's cost.
+
+    Args:
+        guard: is in the Trainer's list at first.
+        block_steps: steps of a block.
+    """
+
+    def __init__(self, guard: Callback, block_steps: int = BLOCK_STEPS) -> None:
+        self.guard, self.block_steps = guard, block_steps
+        self.us_per_step: dict[str, list[float]] = {name: [] for name in NAMES}
+        self._began = 0.0
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
-        if trainer.global_step in (WARMUP_STEPS, WARMUP_STEPS + STEPS):
-            self.readings.append(time.process_time())
+        """At the end of a block notes its cost and lets the other one begin."""
+        steps = trainer.global_step - WARMUP_STEPS
+        if steps < 0 or steps % self.block_steps:
+            return
+        now, block = time.process_time(), steps // self.block_steps
+        if block:
+            self.us_per_step[NAMES[(block - 1) % 2]].append(1e6 * (now - self._began) / self.block_steps)
+        # A new list: Lightning is going through the old one.
+        trainer.callbacks = [self.guard, self] if block % 2 else [self]  # type: ignore[attr-defined]
+        self._began = time.process_time()
 
 
-def us_per_step(*callbacks: Callback) -> float:
-    """Microseconds of the process's time per training step with these callbacks."""
-    clock, images = _Clock(), BATCH_SIZE * (WARMUP_STEPS + STEPS + 1)
+def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, Any]:
+    """`us_per_step` of both, and `guard_us`, what the guard costs beside the block without before it, by rounds."""
+    torch.set_num_threads(1)
+    turns, steps = Turns(FiniteGuard(), block_steps), WARMUP_STEPS + 2 * rounds * block_steps
     torch.manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
-    loader = TensorLoader(pixels, torch.randint(0, 10, (images,)), batch_size=BATCH_SIZE, shuffle=True)
+    pixels = torch.randint(0, 256, (30_000, 32, 32, 3), dtype=torch.uint8)
+    loader = TensorLoader(pixels, torch.randint(0, 10, (len(pixels),)), batch_size=BATCH_SIZE, shuffle=True)
     with out_of_sight(), signal_handlers_kept():
         trainer = Trainer(
-            accelerator="cpu", devices=1, max_steps=WARMUP_STEPS + STEPS, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks, clock],
+            accelerator="cpu", devices=1, max_steps=steps, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[turns.guard, turns],
             profiler=NoProfiler(),
         )  # fmt: skip
         trainer.fit(_Training(), loader)
-    first, last = clock.readings
-    return 1e6 * (last - first) / STEPS
-
-
-def measure(rounds: int = ROUNDS) -> dict[str, Any]:
-    """`us_per_step` of both, and `guard_us`, what the guard costs beside the loop without, by rounds."""
-    torch.set_num_threads(1)
-    contestants: dict[str, Callable[[], float]] = {
-        "without": us_per_step,
-        "guard": lambda: us_per_step(finite.FiniteGuard()),
-    }
-    values = interleave(contestants, rounds)
+    values = turns.us_per_step
     cost = difference(values["guard"], values["without"])
-    return {"batch_size": BATCH_SIZE, "steps": STEPS, "us_per_step": summaries(values), "guard_us": cost}
+    return {
+        "batch_size": BATCH_SIZE, "block_steps": block_steps, "us_per_step": summaries(values), "guard_us": cost,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

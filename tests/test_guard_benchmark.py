@@ -1,0 +1,31 @@
+"""benchmarks/guard.py: the guard is there in every second block and nowhere else."""
+
+from typing import Any
+
+import pytest
+import torch
+from benchmark_scripts import load
+
+from cifar_lightning.callbacks.finite import FiniteGuard
+
+
+def test_blocks_with_and_without_the_guard_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded: list[int] = []
+    own = FiniteGuard.on_before_optimizer_step
+
+    def noted(self: FiniteGuard, trainer: Any, *arguments: Any) -> None:
+        guarded.append(trainer.global_step)
+        own(self, trainer, *arguments)
+
+    monkeypatch.setattr(FiniteGuard, "on_before_optimizer_step", noted)
+    benchmark, threads = load("guard"), torch.get_num_threads()
+    monkeypatch.setattr(benchmark, "WARMUP_STEPS", 4)
+    try:
+        result = benchmark.measure(rounds=2, block_steps=3)
+    finally:
+        torch.set_num_threads(threads)
+    # The warm-up, then blocks of 3 steps: without, with, without, with.
+    assert guarded == [*range(4), 7, 8, 9, 13, 14, 15]
+    assert [len(result["us_per_step"][name]["values"]) for name in ("without", "guard")] == [2, 2]
+    pairs = zip(*(result["us_per_step"][name]["values"] for name in ("guard", "without")), strict=True)
+    assert result["guard_us"]["values"] == pytest.approx([one - other for one, other in pairs])
