@@ -2,7 +2,7 @@
 
     python benchmarks/fault_matrix.py
 
-runs `tests/faults` with 20 kills, 50 kills in a save, 500 invalid inputs and 3,000 flipped bits instead of the tests'
+runs `tests/faults`, and what the matrix names elsewhere, with 20 kills, 50 kills in a save, 500 invalid inputs and 3,000 flipped bits instead of the tests'
 small samples, then `benchmarks/guard.py`, and writes `results/faults.json`: every case with its outcome, and for each
 row of the matrix how many passed, failed or were left out. The file is written after each case; the same command goes
 on where it was cut, with the cases of this commit that have not passed yet.
@@ -52,7 +52,7 @@ class Recorder:
 
 
 def write(path: Path, recorded: dict[str, Any]) -> None:
-    """Writes the JSON, with the rows of the matrix counted from the cases; tests elsewhere are in the whole suite."""
+    """Writes the JSON, with the rows of the matrix counted from the cases."""
     from faults.matrix import ROWS
 
     recorded["rows"] = []
@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("results/faults.json"))
     parser.add_argument("-k", default="", help="pytest's: these tests alone, and not the guard's cost")
     options = parser.parse_args()
+    output = options.output.resolve()  # the tests go to folders of their own
     os.environ.update({name: str(count) for name, count in COUNTS.items()})
     sys.path.insert(0, str(TESTS))
     recorded: dict[str, Any] = {
@@ -82,17 +83,28 @@ def main() -> int:
         "counts": {name.removeprefix("FAULTS_").lower(): count for name, count in COUNTS.items()},
         "cases": {},
     }
-    if options.output.exists():
-        before = json.loads(options.output.read_text(encoding="utf-8"))
+    if output.exists():
+        before = json.loads(output.read_text(encoding="utf-8"))
         if before["commit"] == recorded["commit"] and before["counts"] == recorded["counts"]:
             recorded = before
     if not options.k:
         recorded["guard"] = guard.measure()
+    from faults.matrix import ROWS
+
+    elsewhere = {name for _, _, tests in ROWS.values() for name in tests if not name.startswith("faults/")}
     pytest.main(
-        ["-q", "-p", "no:cacheprovider", str(TESTS / "faults"), "-k", options.k],
-        plugins=[Recorder(options.output, recorded)],
+        [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(TESTS / "faults"),
+            *(f"{TESTS}/{name}" for name in sorted(elsewhere)),
+            "-k",
+            options.k,
+        ],
+        plugins=[Recorder(output, recorded)],
     )
-    write(options.output, recorded)
+    write(output, recorded)
     failed = [str(row["row"]) for row in recorded["rows"] if row.get("failed")]
     print(f"rows with failures: {', '.join(failed) or 'none'}; {options.output}")
     return int(bool(failed))

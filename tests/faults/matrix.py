@@ -8,6 +8,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     1: ("kill -9 in mid-epoch", "the resumed run is the uninterrupted one, bit for bit", (
         "faults/test_kills.py::test_a_killed_run_ends_as_the_uninterrupted_one",
         "faults/test_kills.py::test_a_killed_run_goes_on_by_the_path_of_its_checkpoint",
+        "faults/test_true_command.py::test_a_run_that_a_signal_ended_goes_on_bit_for_bit",
     )),
     2: ("two kills in one epoch", "the same", ("faults/test_kills.py::test_two_kills_in_one_epoch",)),
     3: ("kill -9 in a save", "a checkpoint loads", (
@@ -18,10 +19,12 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "faults/test_signals.py::test_before_there_is_a_run",
         "faults/test_signals.py::test_before_training_has_begun",
         "faults/test_signals.py::test_a_stopped_run_ends_as_the_uninterrupted_one",
+        "faults/test_true_command.py::test_a_run_that_a_signal_ended_goes_on_bit_for_bit",
     )),
     5: ("Ctrl-C, then a second", "130; corrupts nothing", (
         "faults/test_signals.py::test_a_second_ctrl_c_corrupts_nothing",
         "faults/test_signals.py::test_a_stopped_run_ends_as_the_uninterrupted_one",
+        "faults/test_true_command.py::test_a_run_that_a_signal_ended_goes_on_bit_for_bit",
     )),
     6: ("disk full on save", "6; the old file whole, no temporary files", (
         "faults/test_checkpoints.py::test_a_full_disk_keeps_the_old_checkpoint",
@@ -32,6 +35,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     )),
     8: ("truncated, empty or garbage checkpoint", "4; names a good one", (
         "faults/test_checkpoints.py::test_a_harmed_checkpoint_is_refused_and_a_good_one_named",
+        "faults/test_true_command.py::test_a_checkpoint_that_was_cut_short_is_refused",
     )),
     9: ("flipped byte", "4, 'damaged'", (
         "faults/test_checkpoints.py::test_a_flipped_byte_is_damage",
@@ -88,6 +92,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "faults/test_input.py::test_wrong_settings_in_a_file",
         "faults/test_input.py::test_files_that_are_no_settings",
         "faults/test_input.py::test_in_a_process_of_its_own",
+        "faults/test_true_command.py::test_a_mistyped_flag_is_told_the_right_name",
         "test_config.py::test_wrong_input_is_one_line",
     )),
     24: ("batch size above the data", "2", ("faults/test_run_faults.py::test_a_batch_above_the_data",)),
