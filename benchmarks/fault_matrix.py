@@ -2,10 +2,11 @@
 
     python benchmarks/fault_matrix.py
 
-runs `tests/faults`, and what the matrix names elsewhere, with 20 kills, 50 kills in a save, 500 invalid inputs and 3,000 flipped bits instead of the tests'
-small samples, then `benchmarks/guard.py`, and writes `results/faults.json`: every case with its outcome, and for each
-row of the matrix how many passed, failed or were left out. The file is written after each case; the same command goes
-on where it was cut, with the cases of this commit that have not passed yet.
+runs `tests/faults`, and what the matrix names elsewhere, with 20 kills, 50 kills in a save, 500 invalid inputs and
+3,000 flipped bits instead of the tests' small samples, then `benchmarks/guard.py`, and writes `results/faults.json`:
+every case with its outcome, and for each row of the matrix how many passed, failed or were left out. The file is
+written after each case; the same command goes on where it was cut, with the cases of this commit that have not passed
+yet.
 """
 
 import argparse

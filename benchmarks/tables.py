@@ -1,8 +1,9 @@
-"""The README's tables of the speed recipes, of their operations and of the ablation, from files under `results/`.
+"""The README's tables of the speed recipes, their operations, the ablation and of predict, from files under `results/`.
 
     python benchmarks/tables.py
 
-speed.py, flops.py and ablation.py write these files; this writes the tables between their marks in README.md anew.
+speed.py, flops.py, ablation.py and predict.py write these files; this writes the tables between their marks in
+README.md anew.
 """
 
 import json
@@ -77,9 +78,32 @@ def ablation_table(results: Path) -> str:
     return "\n".join(lines)
 
 
+def predict_table(results: Path) -> str:
+    """What a picture costs in `predict`, by stage, and the net's forms beside each other."""
+    result = _read(results / "predict.json")
+    stages, forms = result["stages"], result["forms"]
+    lines = ["| the report's net | PNG 32x32 | JPEG 640x480 |", "|---|--:|--:|"]
+    kinds = ("PNG 32x32", "JPEG 640x480")
+    decoded = [f"{1e3 * stages[f'decode and resize, {kind}']['median']:.2f} ms" for kind in kinds]
+    rates = [f"{stages[f'everything, {kind}']['median']:,.0f} a minute" for kind in kinds]
+    lines.append(f"| to decode and resize a picture, on one thread | {' | '.join(decoded)} |")
+    lines.append(f"| everything, from file to verdict | {' | '.join(rates)} |")
+    batches = list(forms)
+    lines += ["", f"| the net in a batch of | {' | '.join(name.removeprefix('batch ') for name in batches)} |"]
+    lines.append("|---|" + "--:|" * len(batches))
+    for form in forms[batches[0]]["seconds"]:
+        times = [f"{1e3 * forms[batch]['seconds'][form]['median']:.2f} ms" for batch in batches]
+        lines.append(f"| {form} | {' | '.join(times)} |")
+    hardware = result["hardware"]
+    machine = f"{hardware['threads']} threads of {hardware['cpu']}, torch {result['versions']['torch']}"
+    return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}."])
+
+
 def written(readme: str, results: Path) -> str:
     """The README's text with the tables as the results say."""
-    tables = ((speed_table, "speed"), (flops_table, "flops"), (ablation_table, "ablation"))
+    tables = (
+        (speed_table, "speed"), (flops_table, "flops"), (ablation_table, "ablation"), (predict_table, "predict"),
+    )  # fmt: skip
     for table, name in tables:
         begin, end = f"<!-- {name}: written by `python benchmarks/tables.py` -->", f"<!-- end of {name} -->"
         readme = replace_table(readme, table(results), begin, end)
@@ -102,7 +126,7 @@ def _read(path: Path) -> Any:
 def main() -> None:
     """Reads and writes."""
     write_text(README, written(README.read_text(encoding="utf-8"), RESULTS))
-    print(f"written  the tables of the speed recipes in {README}")
+    print(f"written  the tables in {README}")
 
 
 if __name__ == "__main__":
