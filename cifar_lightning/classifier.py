@@ -160,13 +160,16 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The epoch's sums so far are saved over all processes, since one file stands for all."""
         for name, total in self._sums():
-            checkpoint["state_dict"][name] = ranks.sum_over_ranks(total)
+            summed = ranks.sum_over_ranks(total)
+            for state in _states(checkpoint):
+                state[name] = summed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The first process goes on with the sums, the others count from zero."""
         if self.global_rank > 0:
             for name, total in self._sums():
-                checkpoint["state_dict"][name] = torch.zeros_like(total)
+                for state in _states(checkpoint):
+                    state[name] = torch.zeros_like(total)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all parameters of the net, with its scheduler if there is one."""
@@ -200,3 +203,8 @@ class Classifier(LightningModule):
     def _publish(self, split: str) -> None:
         # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
         self.log_dict({f"{split}/{name}": value for name, value in self.epoch_metrics(split).items()}, logger=False)
+
+
+def _states(checkpoint: dict[str, Any]) -> list[dict[str, Tensor]]:
+    """The model's state, and beside an average of the weights the state that training goes on with."""
+    return [checkpoint[name] for name in ("state_dict", "current_model_state") if name in checkpoint]

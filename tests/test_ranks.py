@@ -122,9 +122,12 @@ def test_two_processes_score_a_checkpoint_as_one(run: Run) -> None:
 
 
 def test_two_processes_stop_together_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in mid-epoch, where each process holds sums of its own."""
+    """Stopped in mid-epoch, where each process holds sums of its own; beside an average of the weights."""
     monkeypatch.chdir(tmp_path)
-    flags = [*SYNTHETIC, *TINY_NET, *TWO, "--trainer.max_epochs=2", "--final_test=false"]
+    flags = [
+        *SYNTHETIC, *TINY_NET, *TWO, "--trainer.max_epochs=2", "--final_test=false",
+        "--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.8",
+    ]  # fmt: skip
     command("fit", *flags, "--trainer.default_root_dir=whole")
     program = [str(Path(__file__).parent / "stopping_cli.py")]
     process = start("fit", *flags, "--trainer.default_root_dir=cut", program=program)
