@@ -49,7 +49,8 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / runs.CHECKPOINTS / "last.ckpt"
     timing, scorer, speed = Timing(folder), Scorer(), SpeedClock()
-    curves = LearningCurves(folder, timing, f"{record['recipe']}, seed {record['seed']}, {record['source']}")
+    title = f"{record['recipe']}, seed {record['seed']}, {record['source']}"
+    curves = LearningCurves(folder, timing, title, experiment.model.label_smoothing)
     callbacks: list[Callback] = [
         *([CompileWarmUp()] if experiment.model.compiles else []),
         guard := FiniteGuard(),

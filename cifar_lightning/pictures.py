@@ -49,17 +49,20 @@ def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_
     return figure
 
 
-def curves(rows: Sequence[Row], title: str) -> Figure:
+def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Figure:
     """Loss and accuracy against the epoch, training and (where there is one) validation in one chart each.
 
     Args:
         rows: one per epoch, with `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`.
         title: printed above.
+        label_smoothing: of the training's loss; said beside its curve where there is any.
     """
+    smoothed = f"training (targets smoothed by {label_smoothing:g})" if label_smoothing else "training"
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split, label, colour in (("train", "training", TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+        training = smoothed if name == "loss" else "training"
+        for split, label, colour in (("train", training, TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
             points = [(row["epoch"], row[f"{split}_{name}"]) for row in rows if f"{split}_{name}" in row]
             if points:
                 # A single epoch is a point, which a line alone would not show.

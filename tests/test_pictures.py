@@ -35,6 +35,12 @@ def test_curves_draw_both_splits_where_there_are_both() -> None:
     assert list(accuracy.get_lines()[1].get_xdata()) == [2.0]
 
 
+def test_a_smoothed_loss_is_named_so_and_the_accuracy_is_not() -> None:
+    rows = [{"epoch": 1.0, "train_loss": 2.0, "train_accuracy": 0.1, "val_loss": 1.5, "val_accuracy": 0.3}]
+    labels = [[line.get_label() for line in axes.get_lines()] for axes in pictures.curves(rows, "title", 0.2).axes]
+    assert labels == [["training (targets smoothed by 0.2)", "validation"], ["training", "validation"]]
+
+
 def test_worst_mistakes_come_worst_first_and_hold_mistakes_only() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     logits = torch.tensor([[9.0, 0.0], [1.0, 2.0], [8.0, 0.0], [0.0, 1.0]])  # 1 is wrong, 2 is wrong with certainty

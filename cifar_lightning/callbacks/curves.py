@@ -28,12 +28,14 @@ class LearningCurves(Callback):
         folder: the run's folder.
         timing: where the epoch's throughput is read.
         title: printed above curves.png.
+        label_smoothing: of the training's loss, which is then not that of validation; said beside its curve.
     """
 
-    def __init__(self, folder: Path, timing: Timing, title: str) -> None:
+    def __init__(self, folder: Path, timing: Timing, title: str, label_smoothing: float = 0.0) -> None:
         self.folder = folder
         self.timing = timing
         self.title = title
+        self.label_smoothing = label_smoothing
         self.rows: list[dict[str, float]] = []
         self._learning_rate = math.nan
         self._val: dict[str, float] = {}
@@ -93,7 +95,7 @@ class LearningCurves(Callback):
     def draw(self) -> None:
         """Writes curves.png from the rows, if there are any."""
         if self.rows:
-            pictures.save(pictures.curves(self.rows, self.title), self.folder / "curves.png")
+            pictures.save(pictures.curves(self.rows, self.title, self.label_smoothing), self.folder / "curves.png")
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -69,8 +69,8 @@ class ProgressLines(Callback):
         so_far = pl_module.metrics_of("train").so_far()
         elapsed_s = now - self._began_at
         figures = (
-            f"loss {so_far['loss']:.3f}  accuracy {so_far['accuracy']:.1%}  "
-            f"{self._images / elapsed_s:,.0f} images/s  {self._left(trainer, batch_idx, elapsed_s)} left"
+            f"loss {so_far['loss']:.3f}  acc {so_far['accuracy']:.1%}  "  # short: all fits in 80 columns
+            f"{self._images / elapsed_s:,.0f} img/s  {self._left(trainer, batch_idx, elapsed_s)} left"
         )
         self._bar.update(
             self._task,
