@@ -1,5 +1,6 @@
 """What a study is: its systems, seeds, comparisons and claims, read from a YAML file or from a folder of configs."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class Study:
     systems: tuple[System, ...]
     comparisons: tuple[tuple[str, str], ...]  # (system, the one that it is compared with)
     claims: tuple[Claim, ...]
+
+    @property
+    def arguments(self) -> str:
+        """What `study` is given to read this study: the path, and the seeds that a folder of configs cannot say."""
+        seeds = self.systems[0].seeds
+        by_flag = ["--seeds", *map(str, seeds)] if self.path.is_dir() and seeds != (0,) else []
+        return shlex.join([self.path.as_posix(), *by_flag])
 
 
 def read_study(path: Path, seeds: list[int] | None = None) -> Study:

@@ -47,7 +47,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "name": study.name,
         "title": study.title,
         "introduction": study.introduction,
-        "path": study.path.as_posix(),
+        "arguments": study.arguments,
         "reference": study.reference,
         "sources": sorted({run.record["source"] for run in everything}),
         "level": LEVEL,

@@ -46,6 +46,9 @@ def test_a_folder_is_a_system_per_config(tmp_path: Path) -> None:
     assert [(system.name, system.seeds) for system in study.systems] == [("a", (0, 3)), ("b", (0, 3))]
     assert study.comparisons == (("b", "a"),)
     assert study.name == tmp_path.name
+    assert study.arguments == f"{tmp_path.as_posix()} --seeds 0 3"
+    assert read_study(tmp_path).arguments == tmp_path.as_posix()
+    assert read_study(REPORT).arguments == (REPORT / "study.yaml").as_posix()
 
 
 def test_overrides_become_flags_that_the_parser_takes_back() -> None:
