@@ -1,11 +1,7 @@
 """From flags, YAML and a checkpoint to a resolved configuration and the objects that it describes."""
 
 import argparse
-import logging
-import os
-import warnings
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +20,10 @@ from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.checkpoint_io import SafeCheckpointIO
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config_errors import explain
+from cifar_lightning.config_files import check_files, values_of
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
-from cifar_lightning.suggest import did_you_mean
+from cifar_lightning.noise import quieten
 
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
@@ -72,7 +69,7 @@ class Experiment(LightningCLI):
         self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
         self.content: dict[str, Any] = {}
         self._read_inode = 0
-        _quieten()
+        quieten()
         try:
             super().__init__(
                 Classifier,
@@ -120,7 +117,7 @@ class Experiment(LightningCLI):
         """Parses the checkpoint's configuration, then our arguments; errors come out as one line."""
         arguments = self.arguments
         if not {"-h", "--help"} & set(arguments):
-            _check_files(arguments)
+            check_files(arguments)
             self._read_checkpoint()
             if self.content:
                 arguments = ["--config", self._checkpoint_config(), *arguments]
@@ -202,7 +199,7 @@ class Experiment(LightningCLI):
     @property
     def recipe(self) -> str:
         """The name of the configuration: the stem of the first --config, or the checkpoint's."""
-        named = _values(self.arguments, "--config", "-c")
+        named = values_of(self.arguments, "--config", "-c")
         if named:
             return Path(named[0]).stem
         return self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
@@ -267,29 +264,6 @@ class Experiment(LightningCLI):
         return yaml.safe_dump(config, sort_keys=False)
 
 
-def _values(arguments: list[str], *flags: str) -> list[str]:
-    """What stands behind any of the flags, as `--flag value` or `--flag=value`."""
-    values = [after for flag, after in pairwise(arguments) if flag in flags]
-    return values + [
-        argument.partition("=")[2] for argument in arguments if argument.partition("=")[0] in flags and "=" in argument
-    ]
-
-
-def _check_files(arguments: list[str]) -> None:
-    """Reads every --config once, since the parser's own complaint about YAML does not name the file."""
-    for name in _values(arguments, "--config", "-c"):
-        path = Path(name)
-        if not path.is_file():
-            known = [str(found) for found in Path("configs").glob("**/*.yaml")]
-            raise ConfigError(f"--config {name}: no such file{did_you_mean(name, known)}")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"--config {name} is not readable YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"--config {name} holds no settings; it should be a mapping such as `data: ...`")
-
-
 def _accelerator(name: str) -> str:
     """What Lightning will choose for an accelerator's name."""
     if name in ("auto", "gpu"):
@@ -299,24 +273,3 @@ def _accelerator(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         return "cpu"  # the Trainer refuses it in a moment, with its own words
     return name
-
-
-def _quieten() -> None:
-    """Leaves out what Lightning prints and a user can do nothing about: adverts, devices that are not there."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling for a CPU needs no CUDA
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for message in (
-        ".*does not have many workers.*",  # our loaders have none on purpose
-        ".*smaller than the logging interval.*",  # nothing is logged by step
-        ".*Checkpoint directory .* exists and is not empty.*",  # on a resume it should
-        ".*no `val_dataloader`.*",  # data.val_size 0 says so itself
-        ".*could not find the monitored key.*val/accuracy.*",  # an epoch without validation has no best
-        ".*dirpath has changed.*",  # a new run that starts from another run's checkpoint
-        ".*isinstance.treespec, LeafSpec.*",  # between Lightning and torch
-        ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
-        ".*Total length of `.*` across ranks is zero.*",
-        ".*sync_dist=True.*",  # our figures are sums over all processes already
-    ):
-        warnings.filterwarnings("ignore", message)
