@@ -3,7 +3,7 @@
     python benchmarks/fault_matrix.py
 
 runs `tests/faults`, and what the matrix names elsewhere, with 20 kills, 50 kills in a save, 500 invalid inputs and
-3,000 flipped bits instead of the tests' small samples, then `benchmarks/guard.py`, and writes `results/faults.json`:
+3,000 flipped bits instead of the tests' small samples, after `benchmarks/guard.py`, and writes `results/faults.json`:
 every case with its outcome, and for each row of the matrix how many passed, failed or were left out. The file is
 written after each case; the same command goes on where it was cut, with the cases of this commit that have not passed
 yet.
@@ -76,6 +76,8 @@ def main() -> int:
     output = options.output.resolve()  # the tests go to folders of their own
     os.environ.update({name: str(count) for name, count in COUNTS.items()})
     sys.path.insert(0, str(TESTS))
+    if environment.commit()["dirty"] is not False:
+        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
     recorded: dict[str, Any] = {
         "command": "python benchmarks/fault_matrix.py",
         **environment.commit(),
@@ -93,7 +95,7 @@ def main() -> int:
     from faults.matrix import ROWS
 
     elsewhere = {name for _, _, tests in ROWS.values() for name in tests if not name.startswith("faults/")}
-    pytest.main(
+    exit_code = pytest.main(
         [
             "-q",
             "-p",
@@ -106,9 +108,9 @@ def main() -> int:
         plugins=[Recorder(output, recorded)],
     )
     write(output, recorded)
-    failed = [str(row["row"]) for row in recorded["rows"] if row.get("failed")]
-    print(f"rows with failures: {', '.join(failed) or 'none'}; {options.output}")
-    return int(bool(failed))
+    failed = [str(row["row"]) for row in recorded["rows"] if row.get("failed") or not row.get("passed")]
+    print(f"rows that failed or were not run: {', '.join(failed) or 'none'}; {options.output}")
+    return int(bool(failed) or exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     python benchmarks/flops.py
 
-counts, for each speed recipe, one optimizer step (forward, backward, update) on images of each size and one image's
-evaluation, multiplies them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix
-products and convolutions.
+counts, for each speed recipe, one optimizer step (forward, backward, update) and one image's evaluation, multiplies
+them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix products and convolutions.
 """
 
 import argparse
@@ -28,18 +27,15 @@ def recipe(config: Path) -> dict[str, Any]:
     experiment = Experiment("fit", ["--config", str(config), "--trainer.precision=32-true"])
     data, trainer = experiment.datamodule, experiment.config.trainer
     per_epoch = math.ceil((TRAINING_IMAGES - data.val_size) / data.batch_size)
-    per_epoch = min(per_epoch, trainer.limit_train_batches or per_epoch)
-    by_size = {size: count(experiment.model, data.batch_size, size) for size in {32, *data.augment.sizes}}
-    sizes = [data.augment.size_at(epoch) for epoch in range(trainer.max_epochs)]
+    steps = trainer.max_epochs * min(per_epoch, trainer.limit_train_batches or per_epoch)
+    counted = count(experiment.model, data.batch_size)
     # An epoch's last, smaller batch counts as a whole one.
-    train = by_size[sizes[0]]["start"] + per_epoch * sum(by_size[size]["step"] for size in sizes)
-    counted = by_size[32]
+    train = counted["start"] + steps * counted["step"]
     total = train + TEST_IMAGES * counted["evaluation_per_image"]
     return {
         "config": str(config),
         "batch_size": data.batch_size,
-        "steps": per_epoch * trainer.max_epochs,
-        "sizes": sizes,
+        "steps": steps,
         **counted,
         "train": train,
         "total": total,

@@ -42,6 +42,8 @@ def train(name: str, logs: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags], check=True)
     (folder,) = (logs / name).glob("*/*")
     record = runs.read_record(folder)
+    if record["dirty"] is not False:
+        sys.exit(f"the code changed before {folder} began: start again")
     epochs = points(read_rows(folder / "metrics.csv"), read_rows(folder / "timings.csv"))
     return without_folders({key: record[key] for key in KEPT} | {"epochs": epochs})
 
@@ -96,6 +98,8 @@ def main() -> None:
     for name in names:
         write_json(recorded_as(name), train(name, arguments.logs))
     found = {name: json.loads(recorded_as(name).read_text()) for name in CONFIGS if recorded_as(name).exists()}
+    if not found:
+        parser.error("nothing is recorded yet that could be drawn")
     save(draw(found), PICTURE)
     print(f"written  {PICTURE}")
 

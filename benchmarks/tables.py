@@ -28,10 +28,13 @@ def speed_table(results: Path) -> str:
         place = f"{hardware['threads']} threads of {hardware['cpu']}"
         against = ["", "", ""]
         if rival:
-            # A rival that augments its test is compared with the recipe's time with the same.
-            ratios = result["rival_over_recipe_tta" if "evaluation_s" in rival["rounds"][0] else "rival_over_recipe"]
+            # A rival that augments its test is compared with the recipe's time with the same, where it has one.
+            with_tta = "evaluation_s" in rival["rounds"][0] and "tta" in result
+            ratios, than = (
+                (result["rival_over_recipe_tta"], " as with TTA") if with_tta else (result["rival_over_recipe"], "")
+            )
             against = [rival["name"]] + [
-                f"{rival['median_s'][precision]:,.0f} s, {_times(ratios[precision])} as long"
+                f"{rival['median_s'][precision]:,.0f} s, {_times(ratios[precision])} as long{than}"
                 for precision in ("float32", "bf16")
             ]
         tta = ["", ""]

@@ -10,11 +10,13 @@ from cifar_lightning.suggest import did_you_mean
 
 
 def values_of(arguments: list[str], *flags: str) -> list[str]:
-    """What stands behind any of the flags, as `--flag value` or `--flag=value`."""
-    values = [after for flag, after in pairwise(arguments) if flag in flags]
-    return values + [
-        argument.partition("=")[2] for argument in arguments if argument.partition("=")[0] in flags and "=" in argument
-    ]
+    """What stands behind any of the flags, as `--flag value` or `--flag=value`, in their order."""
+    values = []
+    for argument, after in pairwise([*arguments, ""]):
+        flag, joined, value = argument.partition("=")
+        if flag in flags and (joined or after):
+            values.append(value if joined else after)
+    return values
 
 
 def check_files(arguments: list[str]) -> None:

@@ -2,8 +2,13 @@
 
 from typing import Any
 
+from cifar_lightning.settings import OFF
+
 # Settings that may change, and with which a run is no longer the one that was stopped.
-TOLD = ("data.batch_size", "seed_everything", "data.augment", "trainer.precision", "trainer.accumulate_grad_batches")
+TOLD = (
+    "data.batch_size", "seed_everything", "data.augment", "trainer.precision", "trainer.accumulate_grad_batches",
+    "model.label_smoothing",
+)  # fmt: skip
 
 
 def departures(
@@ -17,10 +22,16 @@ def departures(
         machine_before: the fingerprint in the checkpoint; empty in one of before there were any.
         machine: the fingerprint here.
     """
-    pairs = [(name, setting(before, name), setting(now, name)) for name in TOLD]
+    pairs = [(name, _before(before, name), setting(now, name)) for name in TOLD]
     pairs += [(name, machine_before.get(name, "unknown"), value) for name, value in machine.items()]
     changed = [f"{name} {old} before, {new} now" for name, old, new in pairs if old != new]
     return f"the run goes on, but not bit for bit as it would have: {'; '.join(changed)}" if changed else None
+
+
+def _before(config: dict[str, Any], name: str) -> Any:
+    """The value of a setting in a checkpoint, which may be older than the setting."""
+    value = setting(config, name)
+    return OFF.get(name) if value is None else value
 
 
 def setting(config: dict[str, Any], name: str) -> Any:

@@ -88,13 +88,11 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
 
 def _layers(experiment: Experiment) -> LayerTable:
     net, classes = experiment.model.net, len(experiment.datamodule.class_names)
-    for size in sorted({*experiment.datamodule.augment.sizes, 32}):  # the last one's table is the one to show
-        try:
-            table = layer_table(net, (3, size, size))
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            message = f"model.net: {type(net).__name__} cannot take a 3x{size}x{size} image: {reason}"
-            raise ConfigError(message + ("" if size == 32 else "; see data.augment.sizes")) from error
+    try:
+        table = layer_table(net)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model.net: {type(net).__name__} cannot take a 3x32x32 image: {reason}") from error
     if table.output_shape != (classes,):
         raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
     return table

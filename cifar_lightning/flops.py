@@ -7,16 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_lightning.classifier import Classifier, StartsFromImages
 
 
-def count(model: Classifier, batch_size: int, size: int = 32) -> dict[str, float]:
-    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation.
-
-    Args:
-        model: is left on the meta device.
-        batch_size: images in a step.
-        size: their side in pixels.
-    """
+def count(model: Classifier, batch_size: int) -> dict[str, float]:
+    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation."""
     model = model.to("meta").train()
-    images = torch.empty(batch_size, 3, size, size, device="meta")
+    images = torch.empty(batch_size, 3, 32, 32, device="meta")
     labels = torch.empty(batch_size, dtype=torch.int64, device="meta")
     optimizer = model.make_optimizer(model.net.parameters())
     with FlopCounterMode(display=False) as start:

@@ -9,7 +9,7 @@ ELSEWHERE = {"seed_everything", "data.root", "data.seed", "trainer.default_root_
 # What the settings that came after the first recorded runs are where they do nothing.
 OFF = {
     "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
-    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "data.augment.sizes": [32], "model.compile": False,
+    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
     "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
 }  # fmt: skip
 

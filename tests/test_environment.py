@@ -76,3 +76,25 @@ def test_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "beside.py").unlink()
     source.write_text("changed")
     assert environment.commit()["dirty"] is True
+
+
+def test_the_results_that_do_not_count_are_those_beside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a repository that holds the project in a folder."""
+    source = tmp_path / "project" / "package" / "environment.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=x", "-c", "user.email=x@x.org", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    (tmp_path / "project" / "results").mkdir()
+    (tmp_path / "project" / "results" / "run.json").write_text("what a run left behind")
+    assert environment.commit()["dirty"] is False
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "code.py").write_text("somebody else's")
+    assert environment.commit()["dirty"] is True

@@ -1,5 +1,6 @@
 """What benchmarks/speed.py, ablation.py and flops.py compute from finished runs and nets."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +115,24 @@ def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert row["start"] > 0
 
 
-def test_flops_of_a_recipe_count_its_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    recipe = load("flops").recipe
-    source = (Path(__file__).parents[1] / "configs/speed/gpu94.yaml").read_text(encoding="utf-8")
-    rows = {}
-    for sizes in ([32], [24], [24, 24, 32]):
-        config = tmp_path / "small.yaml"
-        config.write_text(source.replace("crop_padding: 2", f"crop_padding: 2\n    sizes: {sizes}"), encoding="utf-8")
-        rows[len(set(sizes)), sizes[0]] = recipe(config)
-    whole, small, growing = rows[1, 32], rows[1, 24], rows[2, 24]
-    assert small["step"] == whole["step"]  # that of whole images, for comparison
-    assert small["train"] < 0.65 * whole["train"]
-    # Of 8 epochs the first 2 are small; the whitening is computed in the first.
-    steps = {name: row["train"] - row["start"] for name, row in (("whole", whole), ("small", small))}
-    assert growing["train"] - small["start"] == pytest.approx(steps["small"] * 2 / 8 + steps["whole"] * 6 / 8, rel=1e-3)
+@pytest.mark.parametrize(
+    ("rival", "tta", "said"),
+    [
+        ({}, 0.79, "300 s, 27 times as long |"),
+        ({"evaluation_s": 9.0}, 0.79, "300 s, 25 times as long as with TTA |"),
+        ({"evaluation_s": 9.0}, None, "300 s, 27 times as long |"),
+        ({"total_s": 30.0}, None, "30 s, 2.73 times as long |"),
+    ],
+)
+def test_the_table_says_which_time_a_rival_is_compared_with(
+    tmp_path: Path, rival: dict[str, Any], tta: float | None, said: str
+) -> None:
+    rounds = [
+        {"name": "another", "timed": "all", "precision": precision, "total_s": 300.0, **rival}
+        for precision in ("bf16", "float32")
+    ]
+    result = load("speed").summarise([record(0, 0.78, 10.0, tta), record(1, 0.80, 10.0, tta)], rounds)
+    result |= {"hardware": {"threads": 2, "cpu": "a CPU"}, "precision": "32-true"}
+    (tmp_path / "speed_x.json").write_text(json.dumps(result))
+    (tmp_path / "flops.json").write_text(json.dumps({"recipes": [{"config": "configs/speed/x.yaml", "total": 1e15}]}))
+    assert load("tables").speed_table(tmp_path).count(said) == 2

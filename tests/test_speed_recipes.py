@@ -62,10 +62,7 @@ def test_the_whitening_is_that_of_the_first_batch_and_stays_on_a_resume(
 
 
 def test_a_recipe_that_was_cut_goes_on_bit_for_bit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = [
-        *SPEED, "--trainer.max_steps=9", "--data.augment.flip=alternating", "--data.augment.sizes=[16,24]",
-        "--model.label_smoothing=0.2",
-    ]  # fmt: skip
+    flags = [*SPEED, "--trainer.max_steps=9", "--data.augment.flip=alternating", "--model.label_smoothing=0.2"]
     whole = weights(trained(run, *flags))
 
     def kill_at_step_7(model: Classifier, batch: Any) -> None:

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from cifar_lightning.callbacks.warm_up import CompileWarmUp
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.nets.report_cnn import ReportCNN
-from cifar_lightning.nets.speed_net import SpeedNet
 
 
 class Noting(nn.Module):
@@ -23,23 +21,19 @@ class Noting(nn.Module):
         super().__init__()
         self.net = net
         self.seen: list[tuple[int, str, torch.dtype]] = []
-        self.sides: list[int] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """As the net."""
         logits = self.net(images)
         mode = "train" if self.training else "inference" if images.is_inference() else "evaluation"
         self.seen.append((len(images), mode, logits.dtype))
-        self.sides.append(images.shape[2])
         return logits
 
 
 @pytest.fixture
 def trainer() -> Trainer:
     layout = SimpleNamespace(test_images=50)
-    data = SimpleNamespace(
-        batch_size=8, eval_batch_size=20, sizes={"train": 44, "val": 12}, layout=layout, augment=Augmentation()
-    )
+    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44, "val": 12}, layout=layout)
     settings = SimpleNamespace(
         datamodule=data, world_size=1, precision_plugin=MixedPrecision("bf16-mixed", device="cpu")
     )
@@ -62,14 +56,3 @@ def test_each_size_is_run_in_the_trainings_precision_and_no_trace_is_left(traine
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(parameter.grad is None for parameter in net.parameters())
-
-
-def test_images_of_every_size_are_run(trainer: Trainer) -> None:
-    net = Noting(ReportCNN(channels=(4, 4, 4), hidden_features=(8,)))
-    trainer.datamodule.augment = Augmentation(sizes=(32, 32))  # type: ignore[attr-defined]
-    CompileWarmUp().on_train_start(trainer, Classifier(net))
-    assert net.sides == [32] * 5
-    speed_net = Noting(SpeedNet(widths=[4, 4]))
-    trainer.datamodule.augment = Augmentation(sizes=(24, 24, 28))  # type: ignore[attr-defined]
-    CompileWarmUp().on_train_start(trainer, Classifier(speed_net))
-    assert speed_net.sides == [24, 24, 28, 28, 32, 32, 32]

@@ -8,7 +8,7 @@ from cifar_lightning.classifier import Classifier
 
 
 class CompileWarmUp(Callback):
-    """Runs the compiled net forward and back on random images, of every size and in batches of every size that come.
+    """Runs the compiled net forward and back on random images, in batches as large as those of training and evaluation.
 
     Weights, running statistics, modes and the random states of CPU and CUDA are put back; the optimizer takes no step.
     Test-time augmentation of unsure images alone has batches of any size, and may compile once more.
@@ -19,7 +19,6 @@ class CompileWarmUp(Callback):
         assert isinstance(pl_module, Classifier)
         data = trainer.datamodule  # type: ignore[attr-defined]
         own_batch, ranks = data.batch_size // trainer.world_size, trainer.world_size
-        sides = list(dict.fromkeys(data.augment.sizes))
         training = _sizes(data.sizes["train"] // ranks, own_batch)
         validation, test = (
             _sizes(images // ranks, data.eval_batch_size) for images in (data.sizes["val"], data.layout.test_images)
@@ -28,9 +27,8 @@ class CompileWarmUp(Callback):
         saved = {name: value.clone() for name, value in pl_module.net.state_dict().items()}
         devices = [pl_module.device] if pl_module.device.type == "cuda" else []
         with torch.random.fork_rng(devices), trainer.precision_plugin.forward_context():
-            for side in sides:
-                for size in training:
-                    self._run(pl_module, size, side).backward()
+            for size in training:
+                self._run(pl_module, size).backward()
             pl_module.eval()
             # As Lightning evaluates: in inference mode, but not within a training nor where processes talk by gloo.
             with torch.no_grad():
@@ -45,8 +43,8 @@ class CompileWarmUp(Callback):
         pl_module.net.load_state_dict(saved)
 
     @staticmethod
-    def _run(model: Classifier, size: int, side: int = 32) -> torch.Tensor:
-        images = torch.randn(size, 3, side, side, device=model.device).contiguous(memory_format=torch.channels_last)
+    def _run(model: Classifier, size: int) -> torch.Tensor:
+        images = torch.randn(size, 3, 32, 32, device=model.device).contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(size, dtype=torch.int64, device=model.device)
         return F.cross_entropy(model(images), labels)
 

@@ -27,9 +27,6 @@ class Augmentation:
             Taylor, arXiv 1708.04552); 0 paints none.
         brightness: the most that is added to or taken from all pixels, in standard deviations.
         contrast: the most by which distances from the mean colour are scaled up or down, as a share.
-        sizes: side in pixels of the square that is cut out of the middle of each moved image, per epoch; the last one
-            holds for the epochs that follow. A net that averages or takes the maximum over the image learns from parts
-            of it at less cost. Evaluation has the whole images.
 
     Raises:
         ValueError: a value is out of range.
@@ -40,7 +37,6 @@ class Augmentation:
     cutout: int = 0
     brightness: float = 0.0
     contrast: float = 0.0
-    sizes: tuple[int, ...] = (32,)
 
     def __post_init__(self) -> None:
         if self.flip not in (flips := get_args(Flip)):
@@ -53,12 +49,6 @@ class Augmentation:
         ):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"data.augment.{name} must be from {least} to {most}, got {getattr(self, name)}")
-        if not self.sizes or not all(1 <= size <= 32 for size in self.sizes):
-            raise ValueError(f"data.augment.sizes must be from 1 to 32, one at least, got {list(self.sizes)}")
-
-    def size_at(self, epoch: int) -> int:
-        """The side in pixels of the images of an epoch, counted from 0."""
-        return self.sizes[min(epoch, len(self.sizes) - 1)]
 
 
 class Draws(NamedTuple):
@@ -108,12 +98,6 @@ def windows(padded: Tensor, padding: int) -> Tensor:
     """
     height, width = (size - 2 * padding for size in padded.shape[1:3])
     return padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
-
-
-def middle(images: Tensor, side: int) -> Tensor:
-    """The square of `side` pixels in the middle of images (..., H, W, 3), as a view; half a pixel up and left."""
-    top, left = ((size - side) // 2 for size in images.shape[-3:-1])
-    return images[..., top : top + side, left : left + side, :]
 
 
 def flip(images: Tensor, flips: Tensor) -> Tensor:

@@ -40,8 +40,6 @@ def normalise(images: Tensor) -> Tensor:
 class TensorLoader:
     """Yields `(images, labels)` batches: float32 (B, 3, 32, 32) channels_last, normalised, and int64 (B,).
 
-    In epochs for which `augmentation.sizes` says so the images are smaller.
-
     The loader is a cursor over an endless sequence of epochs. Iterating goes on from the cursor to the end of its
     epoch, so a restored loader resumes in mid-epoch; at the end the cursor stands at the next epoch's first batch.
     Under Lightning the Trainer names the epoch through `sampler.set_epoch`, and it saves and restores the cursor in
@@ -116,7 +114,7 @@ class TensorLoader:
         per_chunk = max(CHUNK // size, 1)
         for first in range(self._next_batch, len(self), per_chunk):
             chosen = share[first * size : (first + per_chunk) * size]
-            images, labels = self._prepare(chosen, draws, self.augmentation.size_at(epoch))
+            images, labels = self._prepare(chosen, draws)
             for index, batch in enumerate(zip(images.split(size), labels.split(size), strict=True), start=first):
                 # Counted before it is handed over: checkpoints are written while this generator waits at the yield.
                 self._next_batch = index + 1
@@ -149,8 +147,8 @@ class TensorLoader:
         draws = augment.draw(self.augmentation, len(self.labels), epoch, first, current)
         return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
-    def _prepare(self, chosen: Tensor, draws: Draws | None, size: int) -> Batch:
-        """Images (n, 3, size, size) and labels (n,) of a chunk, on the device."""
+    def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
+        """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
         labels = self.labels[chosen].to(self.device)
         if draws is None:
             images = normalise(self._windows[chosen, 0, 0].to(self.device))
@@ -158,13 +156,12 @@ class TensorLoader:
             options = self.augmentation
             own = Draws(*(drawn[chosen] for drawn in draws))
             down, right = (own.shifts + options.crop_padding).unbind(1)
-            images = augment.middle(self._windows, size)[chosen, down, right].to(self.device)
+            images = self._windows[chosen, down, right].to(self.device)
             images = normalise(augment.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
             if options.brightness or options.contrast:
                 images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:
-                centres = own.cutouts - (self._windows.shape[3] - size) // 2  # they are drawn for the whole image
-                images = augment.cutout(images, centres.to(self.device), options.cutout)
+                images = augment.cutout(images, own.cutouts.to(self.device), options.cutout)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

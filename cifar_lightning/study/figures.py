@@ -11,7 +11,7 @@ from cifar_lightning.study.report import dark
 from cifar_lightning.study.theme import LIGHT, THEMES, Theme, as_svg, new_figure
 
 WIDTH = 4.7  # inches: small, so that letters stay readable where a phone shrinks the chart
-LABELS = {"train_loss": "training loss (cross entropy)", "train_accuracy": "training accuracy"}
+LABELS = {"train_loss": "training loss", "train_accuracy": "training accuracy"}
 
 Table = dict[str, Any]
 Draw = Callable[[Table, Theme], bytes]
@@ -69,7 +69,7 @@ def one_system(table: Table, theme: Theme, name: str) -> bytes:
     if "val_loss" in system["curves"]:
         _plot(axes, system["curves"]["val_loss"], theme.second, "-", 1.8, "validation")
     axes.set_title(f"{system['title']}, n = {system['n']}", loc="left", color=theme.text, fontsize=10.5)
-    _finish_curve(axes, "train_loss", "loss (cross entropy)")
+    _finish_curve(axes, "train_loss", "loss")
     axes.legend(fontsize=8.5, frameon=False, labelcolor=theme.text)
     return as_svg(figure)
 

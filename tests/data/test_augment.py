@@ -6,7 +6,7 @@ import pytest
 import torch
 from data.loaders import noise
 
-from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, middle, pad_reflect, windows
+from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, windows
 
 Image = npt.NDArray[np.uint8]
 
@@ -138,24 +138,3 @@ def test_values_out_of_range(settings: dict[str, float], text: str) -> None:
 
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     Augmentation(crop_padding=31, cutout=64, brightness=10.0, contrast=1.0)
-
-
-def test_the_middle_is_a_view_of_the_square_around_the_centre() -> None:
-    images = noise(3)
-    assert torch.equal(middle(images, 32), images)
-    assert torch.equal(middle(images, 24), images[:, 4:28, 4:28])
-    assert torch.equal(middle(images, 27), images[:, 2:29, 2:29])
-    assert torch.equal(middle(images[:, :10], 4), images[:, 3:7, 14:18])
-    assert middle(images, 24).untyped_storage().data_ptr() == images.untyped_storage().data_ptr()
-
-
-def test_each_epoch_has_its_size_and_the_last_one_holds() -> None:
-    options = Augmentation(sizes=(24, 24, 28))
-    assert [options.size_at(epoch) for epoch in range(5)] == [24, 24, 28, 28, 28]
-    assert Augmentation().size_at(7) == 32
-
-
-@pytest.mark.parametrize("sizes", [(), (0,), (24, 33)])
-def test_a_size_that_is_out_of_range_is_refused(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"data\.augment\.sizes must be from 1 to 32"):
-        Augmentation(sizes=sizes)

@@ -1,7 +1,5 @@
 """TensorLoader with augmentation: the same pixels for an image and epoch, however the epoch is cut up."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -139,17 +137,6 @@ def test_augmented_batches_have_the_form_of_the_others() -> None:
         assert images.shape[1:] == (3, 32, 32)
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert labels.dtype == torch.int64
-
-
-def test_small_images_are_the_middle_of_the_whole_ones_in_their_epochs() -> None:
-    options = dataclasses.replace(ALL_AUGMENTATIONS, sizes=(24, 28, 32))
-    loader, whole = augmented(SIZE, 8, augmentation=options), augmented(SIZE, 8)
-    for side, first in ((24, 4), (28, 2), (32, 0), (32, 0)):
-        for (images, labels), (large, same_labels) in zip(loader, whole, strict=True):
-            assert images.shape[1:] == (3, side, side)
-            assert images.is_contiguous(memory_format=torch.channels_last)
-            assert torch.equal(labels, same_labels)
-            assert torch.equal(images, large[:, :, first : first + side, first : first + side])
 
 
 def test_without_augmentation_images_are_the_same_in_every_epoch() -> None:
