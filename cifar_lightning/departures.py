@@ -22,14 +22,14 @@ def departures(
         machine_before: the fingerprint in the checkpoint; empty in one of before there were any.
         machine: the fingerprint here.
     """
-    pairs = [(name, _before(before, name), setting(now, name)) for name in TOLD]
+    pairs = [(name, _or_off(before, name), _or_off(now, name)) for name in TOLD]
     pairs += [(name, machine_before.get(name, "unknown"), value) for name, value in machine.items()]
     changed = [f"{name} {old} before, {new} now" for name, old, new in pairs if old != new]
     return f"the run goes on, but not bit for bit as it would have: {'; '.join(changed)}" if changed else None
 
 
-def _before(config: dict[str, Any], name: str) -> Any:
-    """The value of a setting in a checkpoint, which may be older than the setting."""
+def _or_off(config: dict[str, Any], name: str) -> Any:
+    """The value of a setting; that which does nothing where there is none, as in checkpoints older than the setting."""
     value = setting(config, name)
     return OFF.get(name) if value is None else value
 
