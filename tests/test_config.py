@@ -94,7 +94,8 @@ def test_every_config_is_a_difference_that_parses(path: Path) -> None:
     resolved, defaults = made.resolved(), experiment().resolved()
     for group, settings in written.items():
         for key, value in settings.items():
-            assert resolved[group][key] != defaults[group][key], f"{group}.{key} repeats the default"
+            if key != "precision":  # whose default is the machine's: a recipe for one of them pins it
+                assert resolved[group][key] != defaults[group][key], f"{group}.{key} repeats the default"
             if not isinstance(value, dict):
                 assert resolved[group][key] == value
     header = path.read_text().split("\n\n")[0]

@@ -131,7 +131,7 @@ def test_the_table_says_which_time_a_rival_is_compared_with(
         {"name": "another", "timed": "all", "precision": precision, "total_s": 300.0, **rival}
         for precision in ("bf16", "float32")
     ]
-    result = load("speed").summarise([record(0, 0.78, 10.0, tta), record(1, 0.80, 10.0, tta)], rounds)
+    result = load("speed").summarise([record(0, 0.78, 10.0, tta), record(1, 0.80, 10.0, tta and tta + 0.01)], rounds)
     result |= {"hardware": {"threads": 2, "cpu": "a CPU"}, "precision": "32-true"}
     (tmp_path / "speed_x.json").write_text(json.dumps(result))
     (tmp_path / "flops.json").write_text(json.dumps({"recipes": [{"config": "configs/speed/x.yaml", "total": 1e15}]}))
