@@ -74,7 +74,7 @@ def _serve(connection: Connection, make: Callable[..., Measure], arguments: tupl
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             try:
                 connection.send(error)
-            except Exception:  # not every error can be sent
+            except Exception:  # `error` cannot be pickled, for whatever reason: its type and its words can
                 connection.send(UserError(f"{type(error).__name__}: {error}"))
 
 

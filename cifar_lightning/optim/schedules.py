@@ -1,6 +1,7 @@
 """Learning rate schedules as pure functions of progress: 0 at the first step of the training, 1 at its end."""
 
 import math
+from abc import ABC, abstractmethod
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -20,7 +21,7 @@ def cosine(progress: float, warmup: float, end: float) -> float:
     return end + (1 - end) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
 
 
-class ProgressLR(LambdaLR):
+class ProgressLR(LambdaLR, ABC):
     """Sets the rate before each step to the optimizer's own times `factor(progress)`.
 
     `span` takes the training's length in optimizer steps. `Classifier` calls it when training starts, with what follows
@@ -31,9 +32,9 @@ class ProgressLR(LambdaLR):
         self.total_steps: int | None = None
         super().__init__(optimizer, lambda step: self.factor(self._progress(step)))
 
+    @abstractmethod
     def factor(self, progress: float) -> float:
         """The share of the optimizer's own rate at `progress`, from 0 to 1."""
-        raise NotImplementedError
 
     def span(self, total_steps: int) -> None:
         """Sets the training's length, and the rate of the next step by it."""
