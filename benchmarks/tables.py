@@ -67,18 +67,23 @@ def flops_table(results: Path) -> str:
 
 
 def ablation_table(results: Path) -> str:
-    """A line per variant of cpu78, in the order of their loss."""
-    result = _read(results / "ablation_cpu78.json")
-    lines = ["| cpu78 with | validation accuracy | difference in points (95% interval) |", "|---|--:|--:|"]
-    for row in sorted(result["variants"], key=lambda row: -row.get("difference", {"mean": 1.0})["mean"]):
-        cells = [row["name"], f"{row['mean']:.2%} ± {row['sd']:.2%}"]
-        if difference := row.get("difference"):
-            mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
-            cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
-        else:
-            cells.append("")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """A table per recipe, `ablation_<recipe>.json`, with a line per variant, in the order of their loss."""
+    tables = []
+    for path in sorted(results.glob("ablation_*.json")):
+        result, recipe = _read(path), path.stem.removeprefix("ablation_")
+        flags = "".join(f" `{flag}`" for flag in result.get("flags", []))
+        lines = [f"| {recipe}{flags} with | n | validation accuracy | difference in points (95% interval) |"]
+        lines.append("|---|--:|--:|--:|")
+        for row in sorted(result["variants"], key=lambda row: -row.get("difference", {"mean": 1.0})["mean"]):
+            cells = [row["name"], str(result["n"]), f"{row['mean']:.2%} ± {row['sd']:.2%}"]
+            if difference := row.get("difference"):
+                mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
+                cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+            else:
+                cells.append("")
+            lines.append(f"| {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def predict_table(results: Path) -> str:

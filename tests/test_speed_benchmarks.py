@@ -75,14 +75,16 @@ def test_the_ablation_compares_by_seed() -> None:
     assert table["no flip"]["mean"] == pytest.approx(2.36 / 3)
 
 
-def test_every_variant_of_the_ablation_is_a_setting_of_the_recipe() -> None:
+@pytest.mark.parametrize("recipe", ["cpu78", "cpu94"])
+def test_every_variant_of_the_ablation_is_a_setting_of_the_recipe(recipe: str) -> None:
     ablation = load("ablation")
     from cifar_lightning.config import Experiment
 
-    config = str(Path(__file__).parents[1] / ablation.CONFIG)
+    whole = ablation.ABLATIONS[recipe]
+    config = str(Path(__file__).parents[1] / whole.config)
     resolved = {
-        name: Experiment("fit", ["--config", config, "--trainer.accelerator=cpu", *flags]).resolved()
-        for name, flags in ablation.VARIANTS.items()
+        name: Experiment("fit", ["--config", config, "--trainer.accelerator=cpu", *whole.flags, *flags]).resolved()
+        for name, flags in whole.variants.items()
     }
     for name, settings in resolved.items():
         assert (settings == resolved[ablation.WHOLE]) == (name == ablation.WHOLE), name
