@@ -136,7 +136,8 @@ def main() -> None:
     result |= summarise(records, rivals)
     output = RESULTS / f"speed_{first['recipe']}.json"
     write_json(output, without_folders(result))
-    print(json.dumps({name: result[name] for name in ("test_accuracy", "median_s", "rival_over_recipe")}, indent=2))
+    shown = ("test_accuracy", "test_accuracy_tta", "median_s", "rival_over_recipe", "rival_over_recipe_tta")
+    print(json.dumps({name: result[name] for name in shown if name in result}, indent=2))
     print(f"written  {output}")
 
 

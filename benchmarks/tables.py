@@ -40,12 +40,12 @@ def speed_table(results: Path) -> str:
         tta = ["", ""]
         if "tta" in result:
             accuracy = _accuracy(result["test_accuracy_tta"])
-            tta = [f"{result['tta']}: {accuracy}", f"{result['median_s']['total_tta_s']:.1f} s"]
+            tta = [f"{result['tta']}: {accuracy}", f"{result['median_s']['total_tta_s']:,.1f} s"]
         cells = [
             f"[{name}]({config}), [runs]({path.as_posix()})",
             str(result["n"]),
             _accuracy(result["test_accuracy"]),
-            f"{result['median_s']['total_s']:.1f} s",
+            f"{result['median_s']['total_s']:,.1f} s",
             *tta,
             *against,
             f"{flops[config] / 1e15:.4f}",

@@ -83,9 +83,22 @@ def read_result(name: str) -> Any:
 def test_its_tables_of_the_speed_recipes_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
     assert load("tables").written(README, Path("results")) == README
-    speed = read_result("speed_cpu78.json")
+
+
+@pytest.mark.parametrize(("recipe", "figure"), [("cpu78", ""), ("cpu94", "_tta")])
+def test_a_speed_recipe_expects_what_was_measured(recipe: str, figure: str) -> None:
+    speed = read_result(f"speed_{recipe}.json")
     assert speed["dirty"] is False
     assert [run["seed"] for run in speed["runs"]] == list(range(speed["n"]))
-    accuracy, total_s = speed["test_accuracy"], speed["median_s"]["total_s"]
-    said = f"Expected: {accuracy['mean']:.2%} ± {100 * accuracy['sd']:.2f} of the test images (n = {speed['n']}) in "
-    assert f"# {said}{total_s:.0f} s" in (PROJECT / "configs" / "speed" / "cpu78.yaml").read_text(encoding="utf-8")
+    accuracy, total_s = speed[f"test_accuracy{figure}"], speed["median_s"][f"total{figure}_s"]
+    said = f"# Expected: {accuracy['mean']:.2%} ± {100 * accuracy['sd']:.2f} of the test images (n = {speed['n']}"
+    header = (PROJECT / "configs" / "speed" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    assert said in header
+    assert f" in {total_s:,.0f} s " in " ".join(header.split("\n# "))
+
+
+def test_each_run_of_a_speed_recipe_is_recorded() -> None:
+    speed = read_result("speed_cpu94.json")
+    recorded = [json.loads(path.read_text(encoding="utf-8")) for path in (PROJECT / "results/cpu94").glob("*.json")]
+    accuracies = {run["run"]["seed"]: run["run"]["metrics"]["test_tta"]["accuracy"] for run in recorded}
+    assert accuracies == {run["seed"]: run["test_accuracy_tta"] for run in speed["runs"]}
