@@ -13,6 +13,11 @@ from tiny import TINY_FLAGS
 # A shell starts its background jobs with Ctrl-C ignored, and what they start as well; tests press it all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests that run side by side (pytest -n) share the cores: one thread for each, and for the processes that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
 REAL_ROOT = os.environ.get("CIFAR10_ROOT")  # read before any test changes the environment
 
 # 60 training and 12 test images: enough for two classes' worth of everything, milliseconds to train on.
