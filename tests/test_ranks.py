@@ -70,10 +70,10 @@ def test_two_processes_train_as_one_on_the_same_batches(run: Run) -> None:
         path.name for path in two.rglob("*.*") if "tfevents" not in path.name
     }
     assert not list(Path("scratch").glob("cifar-lightning-*")), "a follower left its scratch folder"
-    # The order in which a sum is taken differs, nothing else.
+    # The order in which a sum is taken differs, nothing else; the steps let that grow.
     for name, value in weights(one).items():
         if "metrics" not in name:
-            torch.testing.assert_close(weights(two)[name], value, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(weights(two)[name], value, rtol=1e-3, atol=1e-4)
     for ours, theirs in zip(rows(two), rows(one), strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3)
     records = [json.loads((folder / "run.json").read_text()) for folder in (one, two)]
