@@ -69,8 +69,8 @@ def draw(results: dict[str, dict[str, Any]]) -> Figure:
     for name, result in results.items():
         seconds = [point["train_s"] for point in result["epochs"]]
         accuracies = [point["val_accuracy"] for point in result["epochs"]]
-        place = f"{result['hardware']['threads']} threads of {result['hardware']['cpu']}, {result['precision']}"
-        label = f"{name}: {accuracies[-1]:.1%} after {seconds[-1]:,.0f} s ({place})"
+        where = f"{environment.place(result['hardware'])}, {result['precision']}"
+        label = f"{name}: {accuracies[-1]:.1%} after {seconds[-1]:,.0f} s ({where})"
         axes.plot(seconds, accuracies, marker="o", markersize=3, color=COLOURS[name], label=label)
     axes.set_xscale("log")
     axes.set_xlabel("seconds of training, one seed each")

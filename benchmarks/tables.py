@@ -1,17 +1,47 @@
-"""The README's tables of the speed recipes, their operations, the ablation and of predict, from files under `results/`.
+"""The README's tables of the report's systems, the speed recipes, their operations, the ablation and of predict.
 
     python benchmarks/tables.py
 
-speed.py, flops.py, ablation.py and predict.py write these files; this writes the tables between their marks in
-README.md anew.
+`study --publish`, speed.py, flops.py, ablation.py and predict.py write the files under `results/`; this writes the
+tables between their marks in README.md anew.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from cifar_lightning.environment import place
 from cifar_lightning.files import write_text
 from cifar_lightning.results import README, RESULTS, replace_table
+from cifar_lightning.study.definition import read_study
+from cifar_lightning.study.found import PUBLISHED_RUNS
+from cifar_lightning.study.intervals import summarise
+from cifar_lightning.study.metrics import METRICS, UNKNOWN
+
+REPORT = Path("configs/report")
+
+
+def report_table(results: Path) -> str:
+    """A line per system of the report, from the runs that its study has published under `results/report/`."""
+    names = ("test_accuracy", "test_loss", "train_loss")
+    lines = [
+        f"| system | n | {' | '.join(METRICS[name].title for name in names)} | the report says |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for system in read_study(REPORT).systems:
+        files = sorted((results / REPORT.name / PUBLISHED_RUNS / system.name).glob("*.json"))
+        runs = [run for run in map(_read, files) if run["run"]["status"] == "finished"]
+        cells = [system.title, str(len(runs))]
+        for metric in (METRICS[name] for name in names):
+            values = [value for run in runs if (value := metric.read(run)) is not None]
+            cell = metric.show(summarise(values).mean if values else None)
+            if len(values) > 1:
+                summary = summarise(values)
+                sd = metric.show(summary.sd).removesuffix(metric.unit)
+                cell += f" ± {sd} ({metric.range(summary.low, summary.high)})"
+            cells.append(cell)
+        lines.append(f"| {' | '.join([*cells, system.says or UNKNOWN])} |")
+    return "\n".join(lines)
 
 
 def speed_table(results: Path) -> str:
@@ -24,8 +54,7 @@ def speed_table(results: Path) -> str:
     ]
     for path in sorted(results.glob("speed_*.json")):
         result, name = _read(path), path.stem.removeprefix("speed_")
-        config, hardware, rival = f"configs/speed/{name}.yaml", result["hardware"], result.get("rival")
-        place = f"{hardware['threads']} threads of {hardware['cpu']}"
+        config, rival = f"configs/speed/{name}.yaml", result.get("rival")
         against = ["", "", ""]
         if rival:
             # A rival that augments its test is compared with the recipe's time with the same, where it has one.
@@ -49,7 +78,7 @@ def speed_table(results: Path) -> str:
             *tta,
             *against,
             f"{flops[config] / 1e15:.4f}",
-            f"{hardware.get('gpu') or place}, {result['precision']}",
+            f"{place(result['hardware'])}, {result['precision']}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -102,17 +131,20 @@ def predict_table(results: Path) -> str:
     for form in forms[batches[0]]["seconds"]:
         times = [f"{1e3 * forms[batch]['seconds'][form]['median']:.2f} ms" for batch in batches]
         lines.append(f"| {form} | {' | '.join(times)} |")
-    hardware = result["hardware"]
-    machine = f"{hardware['threads']} threads of {hardware['cpu']}, torch {result['versions']['torch']}"
+    machine = f"{place(result['hardware'])}, torch {result['versions']['torch']}"
     return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}."])
 
 
 def written(readme: str, results: Path) -> str:
     """The README's text with the tables as the results say."""
-    tables = (
-        (speed_table, "speed"), (flops_table, "flops"), (ablation_table, "ablation"), (predict_table, "predict"),
-    )  # fmt: skip
-    for table, name in tables:
+    tables = {
+        "report": report_table,
+        "speed": speed_table,
+        "flops": flops_table,
+        "ablation": ablation_table,
+        "predict": predict_table,
+    }
+    for name, table in tables.items():
         begin, end = f"<!-- {name}: written by `python benchmarks/tables.py` -->", f"<!-- end of {name} -->"
         readme = replace_table(readme, table(results), begin, end)
     return readme

@@ -52,6 +52,12 @@ def native_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
+def place(hardware: dict[str, Any]) -> str:
+    """Where a run computed, from its `hardware`: the GPU, else `2 threads of` the CPU."""
+    threads = f"{hardware['threads']} thread{'s' if hardware['threads'] != 1 else ''}"
+    return str(hardware.get("gpu") or f"{threads} of {hardware['cpu']}")
+
+
 def hardware() -> dict[str, Any]:
     """Names and sizes that explain a speed; no name of the host."""
     found: dict[str, Any] = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cifar_lightning import runs
+from cifar_lightning.environment import place
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.files import write_json, write_text
 from cifar_lightning.settings import differing, settings_of, without_folders
@@ -142,8 +143,6 @@ def render_table(recorded: Iterable[tuple[Path, dict[str, Any]]]) -> str:
         first = members[0][1]["run"]
         accuracies = [content["run"]["metrics"]["test"]["accuracy"] for _, content in members]
         minutes = statistics.median(content["run"]["timings"]["train_s"] for _, content in members) / 60
-        hardware = first["hardware"]
-        machine = hardware.get("gpu") or f"{hardware['threads']} threads of {hardware['cpu']}"
         links = " ".join(f"[s{content['run']['seed']}]({path.as_posix()})" for path, content in members)
         cells = (
             recipe,
@@ -153,7 +152,7 @@ def render_table(recorded: Iterable[tuple[Path, dict[str, Any]]]) -> str:
             _mean_and_deviation(accuracies),
             len(members),
             REPORT_SAYS.get(recipe, ""),
-            f"{minutes:.0f} min, {machine}, {first['precision']}",
+            f"{minutes:.0f} min, {place(first['hardware'])}, {first['precision']}",
             links,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")

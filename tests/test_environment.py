@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,3 +99,15 @@ def test_the_results_that_do_not_count_are_those_beside_the_package(
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "code.py").write_text("somebody else's")
     assert environment.commit()["dirty"] is True
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        ({"cpu": "A CPU", "threads": 1}, "1 thread of A CPU"),
+        ({"cpu": "A CPU", "threads": 2}, "2 threads of A CPU"),
+        ({"cpu": "A CPU", "threads": 2, "gpu": "A GPU"}, "A GPU"),
+    ],
+)
+def test_where_a_run_computed(hardware: dict[str, Any], said: str) -> None:
+    assert environment.place(hardware) == said

@@ -6,7 +6,8 @@
 | `system`, `metric`, `expect: equal, at least or at most`, `value`, `within` | one system's mean and a stated number |
 | `system`, `metric`, `expect: falls` | the metric's curve, which falls with every epoch |
 
-`within` is what a rounded number leaves open: 'about 63%' is `value: 0.63, within: 0.005`.
+`within` is what a rounded number leaves open: 'about 63%' is `value: 0.63, within: 0.005`. Beside `says` and `checks` a
+claim may have a `remark`: a person's words on what could explain the verdict, shown under it.
 """
 
 from dataclasses import dataclass
@@ -43,18 +44,20 @@ class Claim:
 
     says: str
     checks: tuple[Check, ...]
+    remark: str = ""  # by hand: what could explain what was measured, or how it should be read
 
 
 def read_claim(content: Any, where: str, systems: list[str], problems: list[str]) -> Claim | None:
     """Reads one entry of `claims`; every mistake goes to `problems`."""
     fields = Fields(content, where, problems)
     says, items = fields.take("says", str, ""), fields.take("checks", list, [])
+    remark = fields.take("remark", str, "")
     fields.nothing_left()
     if not says or not items:
         problems.append(f"{where}: needs says (the claim in words) and checks (a list)")
         return None
     checks = [read_check(item, f"{where}, check {number}", systems, problems) for number, item in enumerate(items, 1)]
-    return Claim(says.strip(), tuple(check for check in checks if check))
+    return Claim(says.strip(), tuple(check for check in checks if check), remark.strip())
 
 
 def read_check(content: Any, where: str, systems: list[str], problems: list[str]) -> Check | None:

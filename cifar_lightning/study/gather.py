@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cifar_lightning.environment import place
 from cifar_lightning.layer_table import LayerTable
 from cifar_lightning.settings import flat, without_folders
 from cifar_lightning.study.definition import Study, System
@@ -102,6 +103,7 @@ def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks:
             name: {**asdict(summarise(values)), "values": values} for name in METRICS if (values := _values(runs, name))
         },
         "curves": {name: points for name in CURVES if (points := _curve(runs, name))},
+        "lowest_val_loss": _lowest(_curve(runs, "val_loss")),
     }
 
 
@@ -118,10 +120,14 @@ def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
     ]
 
 
+def _lowest(curve: Sequence[Entry]) -> Entry | None:
+    """Where the mean curve is lowest: after that epoch a validation loss that rises tells of over-fitting."""
+    point = min(curve, key=lambda point: point["mean"], default=None)
+    return {"epoch": point["epoch"], "mean": point["mean"]} if point else None
+
+
 def _machine(run: FoundRun) -> str:
-    hardware = run.record["hardware"]
-    place = hardware.get("gpu") or f"{hardware['threads']} threads of {hardware['cpu']}"
-    return f"{place}, {run.record['precision']}"
+    return f"{place(run.record['hardware'])}, {run.record['precision']}"
 
 
 def _layers(table: LayerTable) -> Entry:

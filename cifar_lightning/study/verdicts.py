@@ -65,6 +65,7 @@ def judge(
     judged = [
         {
             "says": claim.says,
+            "remark": claim.remark,
             "checks": [
                 _curve_entry(check, curves)
                 if check.kind == "curve"

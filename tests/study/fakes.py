@@ -42,9 +42,13 @@ def write_run(
     losses: tuple[float, ...] = (2.0, 1.5, 1.0),
     rate: float = 1000.0,
     picture: bytes | None = None,
+    val_losses: tuple[float, ...] = (),
     **changes: Any,
 ) -> Path:
-    """The small files of one run into the study's folder `logs`; `changes` go into its run.json."""
+    """The small files of one run into the study's folder `logs`; `changes` go into its run.json.
+
+    With `val_losses`, one per epoch, it had a validation split; its accuracy there is `accuracy`.
+    """
     config = _config(*system.flags()) | {"seed_everything": seed}
     name = f"2026-01-01_00-00-{seed:02}-s{seed}"
     folder = logs / system.name / "synthetic-base" / name
@@ -68,9 +72,14 @@ def write_run(
         },
         **changes,
     }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(record))
     rows = [f"{epoch},0.001,{loss},{accuracy}" for epoch, loss in enumerate(losses, start=1)]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,learning_rate,train_loss,train_accuracy", *rows, ""]))
+    header = "epoch,learning_rate,train_loss,train_accuracy"
+    if val_losses:
+        record["metrics"]["last_epoch"] |= {"val_loss": val_losses[-1], "val_accuracy": accuracy}
+        rows = [f"{row},{loss},{accuracy}" for row, loss in zip(rows, val_losses, strict=True)]
+        header += ",val_loss,val_accuracy"
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "metrics.csv").write_text("\n".join([header, *rows, ""]))
     times = [f"{epoch},2,0,{rate}" for epoch in range(1, len(losses) + 1)]
     (folder / "timings.csv").write_text("\n".join(["epoch,train_s,val_s,images_per_second", *times, ""]))
     if picture is not None:

@@ -35,6 +35,7 @@ claims:
       - {compare: [single, plain], metric: test_accuracy, expect: lower}
   - says: The loss falls with every epoch.
     checks: [{system: plain, metric: train_loss, expect: falls}]
+    remark: Each run's own curve is asked, <not> the mean.
 """
 FILES = ("report.html", "report.md", "study.json")
 
@@ -63,7 +64,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         losses = (2.0, 1.5, 1.0 + seed / 10)
         write_run(LOGS, systems["plain"], seed, 0.70 + seed / 100, losses, picture=picture)
         write_run(LOGS, systems["wide"], seed, 0.80 + seed / 100, losses)
-    write_run(LOGS, systems["single"], 0, 0.6)
+    write_run(LOGS, systems["single"], 0, 0.6, val_losses=(1.5, 1.25, 1.75))
     write_run(LOGS, systems["broken"], 0, 0.1, (9.0,), status="failed", error="NonFiniteError: the loss in /a/b is nan")
     return path
 
@@ -99,6 +100,8 @@ def test_the_table_is_computed_from_the_runs_and_always_the_same(study: Path) ->
     assert (systems["broken"]["n"], systems["broken"]["failed"]) == (0, 1)
     assert systems["wide"]["parameters"] > systems["plain"]["parameters"]
     assert systems["plain"]["train_flop"] > 0
+    assert systems["plain"]["lowest_val_loss"] is None
+    assert systems["single"]["lowest_val_loss"] == {"epoch": 2, "mean": 1.25}
     outcomes = [[check["outcome"] for check in claim["checks"]] for claim in table["claims"]]
     assert outcomes == [["contradicted"], ["supported", "not decided"], ["supported"]]
     assert [run["status"] for run in table["runs"]] == ["finished"] * 7 + ["failed"]
@@ -120,6 +123,10 @@ def test_both_pages_say_the_same(study: Path) -> None:
         assert text in html
         assert text in markdown
     assert "A &lt;study&gt; &amp; its page" in html
+    assert "- **The loss falls with every epoch.** Each run's own curve is asked, <not> the mean." in markdown
+    assert "<p>Each run&#39;s own curve is asked, &lt;not&gt; the mean.</p>" in html
+    assert "| single | 1 | 0 | 60.00% | 1.7500 | 1.2500 | 2 | 3 |" in markdown
+    assert '<td class="number">1.2500</td><td class="number">2</td><td class="number">3</td>' in html
     assert "90.00% \\| or so" in markdown  # a bar would cut the table's cell
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in rows if " twice the channels |" in line}) > 1
