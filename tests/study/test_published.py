@@ -1,0 +1,53 @@
+"""The published study of the report: its page says what its runs' files say, and no more."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lightning.settings import without_folders
+from cifar_lightning.study.command import main
+from cifar_lightning.study.definition import read_study
+
+PROJECT = Path(__file__).parents[2]
+PUBLISHED = PROJECT / "results" / "report"
+
+
+def published_runs() -> list[tuple[str, dict[str, Any]]]:
+    """(system, content) of each."""
+    paths = sorted(PUBLISHED.glob("runs/*/*.json"))
+    return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def test_its_page_can_be_made_again_from_the_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "report"
+    shutil.copytree(PUBLISHED, copy)
+    (copy / "report.md").unlink()
+    figures = {path.name: path.read_bytes() for path in (copy / "figures").iterdir()}
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr("cifar_lightning.study.command.draw", lambda table: figures)  # their looks depend on the fonts
+    main(["configs/report", "--gather", "--logs", str(tmp_path / "logs"), "--publish", str(copy)])
+    assert (copy / "report.md").read_text(encoding="utf-8") == (PUBLISHED / "report.md").read_text(encoding="utf-8")
+
+
+def test_its_runs_are_of_the_real_data_and_of_committed_code() -> None:
+    systems = {system.name: system for system in read_study(PROJECT / "configs" / "report").systems}
+    runs = published_runs()
+    assert runs
+    for system, content in runs:
+        run = content["run"]
+        assert run["source"] == "CIFAR-10"
+        assert run["dirty"] is False
+        assert run["seed"] in systems[system].seeds
+        assert without_folders(run) == run  # no path of the machine it ran on
+        assert run["metrics"]["test"]["images"] == 10_000
+        assert len(content["epochs"]) == run["metrics"]["epochs"]
+    assert len({(system, content["run"]["seed"]) for system, content in runs}) == len(runs)
+
+
+def test_no_figure_is_too_large_for_a_repository() -> None:
+    sizes = {path.name: path.stat().st_size for path in (PUBLISHED / "figures").iterdir()}
+    assert {name: size for name, size in sizes.items() if size >= 300_000} == {}
+    assert "test-accuracy.svg" in sizes
