@@ -7,6 +7,7 @@ tables between their marks in README.md anew.
 """
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,7 @@ def report_table(results: Path) -> str:
         cells = [system.title, str(len(runs))]
         for metric in (METRICS[name] for name in names):
             values = [value for run in runs if (value := metric.read(run)) is not None]
-            cell = metric.show(summarise(values).mean if values else None)
-            if len(values) > 1:
-                summary = summarise(values)
-                sd = metric.show(summary.sd).removesuffix(metric.unit)
-                cell += f" ± {sd} ({metric.range(summary.low, summary.high)})"
-            cells.append(cell)
+            cells.append(metric.show_summary(*astuple(summarise(values))[1:]) if values else UNKNOWN)
         lines.append(f"| {' | '.join([*cells, system.says or UNKNOWN])} |")
     return "\n".join(lines)
 
@@ -131,7 +127,8 @@ def predict_table(results: Path) -> str:
     for form in forms[batches[0]]["seconds"]:
         times = [f"{1e3 * forms[batch]['seconds'][form]['median']:.2f} ms" for batch in batches]
         lines.append(f"| {form} | {' | '.join(times)} |")
-    machine = f"{place(result['hardware'])}, torch {result['versions']['torch']}"
+    hardware = result["hardware"]
+    machine = f"{hardware['threads']} threads of {hardware['cpu']}, torch {result['versions']['torch']}"
     return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}."])
 
 

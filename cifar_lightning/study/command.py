@@ -102,7 +102,7 @@ class _Desk:
         print(f"written  {self.logs / 'report.html'}")
         if self.target is not None:
             publish(table, figures, tasks, self.target)
-            print(f"written  {self.target / 'report.html'}, report.md, its figures and the runs")
+            print(f"written  {self.target / 'report.md'}, its figures and the runs")
         print(f"curves   tensorboard --logdir {self.logs}   (filter: means)")
 
 
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="for a folder of configs; by default 0")
     parser.add_argument(
         "--publish", nargs="?", const="", metavar="FOLDER",
-        help="also write page, figures and one small JSON per run there, and count the runs that are there already; "
+        help="also write report.md, figures and a small JSON per run there, and count the runs that are there already; "
         "by default the study's `published`",
     )  # fmt: skip
     parser.add_argument("--accept-source", action="store_true", help="count runs of another version of this package")

@@ -79,6 +79,7 @@ def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks:
     trained_on = [int(run.record["data"]["train"]) for run in runs]
     tested_on = [int(run.record["metrics"]["test"]["images"]) for run in runs]
     settings = flat(resolved.config)
+    curves = {name: points for name in CURVES if (points := _curve(runs, name))}
     return {
         "name": system.name,
         "title": system.title,
@@ -102,8 +103,8 @@ def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks:
         "metrics": {
             name: {**asdict(summarise(values)), "values": values} for name in METRICS if (values := _values(runs, name))
         },
-        "curves": {name: points for name in CURVES if (points := _curve(runs, name))},
-        "lowest_val_loss": _lowest(_curve(runs, "val_loss")),
+        "curves": curves,
+        "lowest_val_loss": _lowest(curves.get("val_loss", [])),
     }
 
 

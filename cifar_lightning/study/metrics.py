@@ -30,6 +30,11 @@ class Metric:
         text = self.show(value, "+")
         return text.replace("%", " points") if self.unit == "%" else text
 
+    def show_summary(self, mean: float, sd: float | None, low: float | None, high: float | None) -> str:
+        """`78.08% ± 0.35 (77.20 to 78.96)`; of one run, which has no spread, the value alone."""
+        text = self.show(mean)
+        return text if sd is None else f"{text} ± {sd * self.scale:{self.pattern}} ({self.range(low, high)})"
+
     def range(self, low: float | None, high: float | None, sign: str = "") -> str:
         """`77.92 to 78.54`, without units; empty where there is no interval."""
         if low is None or high is None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lightning.errors import OutputError
-from cifar_lightning.files import write_bytes, write_json
+from cifar_lightning.files import write_bytes, write_json, write_text
 from cifar_lightning.settings import without_folders
 from cifar_lightning.study.found import PUBLISHED_RUNS
 from cifar_lightning.study.plan import DONE, FAILED, Task
-from cifar_lightning.study.report import FIGURES, Figures, write_report
+from cifar_lightning.study.report import FIGURES, Figures, render
 
 TABLE = "study.json"
 
@@ -21,13 +21,15 @@ def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
         OutputError: a file cannot be written.
     """
     _write_page(table, figures, logs)
+    write_text(logs / "report.html", render("report.html.j2", table, figures))
     write_json(logs / TABLE, table)
 
 
 def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], folder: Path) -> None:
-    """The page, its figures and one small JSON per finished or failed run, none with a path of this machine.
+    """report.md, its figures and one small JSON per finished or failed run, none with a path of this machine.
 
-    The page can be made again from these files and from runs that come later. Runs that are published already stay.
+    report.html is not among them: it holds every figure once more, and a repository keeps each version of it. The page
+    can be made again from these files and from runs that come later. Runs that are published already stay.
 
     Raises:
         OutputError: a file cannot be written.
@@ -47,7 +49,7 @@ def _write_page(table: dict[str, Any], figures: Figures, folder: Path) -> None:
             path.unlink()
     for name, content in figures.items():
         write_bytes(folder / FIGURES / name, content)
-    write_report(table, figures, folder)
+    write_text(folder / "report.md", render("report.md.j2", table, figures))
 
 
 def _make(folder: Path) -> None:

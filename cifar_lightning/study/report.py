@@ -7,7 +7,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cifar_lightning.files import write_text
 from cifar_lightning.layer_table import shape_text
 from cifar_lightning.study.estimate import duration
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
@@ -18,23 +17,14 @@ FIGURES = "figures"
 Figures = Mapping[str, bytes]  # by file name; a dark twin is called `<stem>-dark<suffix>`
 
 
-def write_report(table: dict[str, Any], figures: Figures, folder: Path) -> None:
-    """Writes report.html, which is one file, and report.md with its figures beside it.
+def render(template: str, table: dict[str, Any], figures: Figures) -> str:
+    """One of the two pages as text: report.html.j2 is one file with all in it, report.md.j2 has its figures beside it.
 
     Args:
+        template: its name.
         table: from `gather`.
         figures: from `figures.draw`.
-        folder: where they go; it is there.
-
-    Raises:
-        OutputError: a file cannot be written.
     """
-    write_text(folder / "report.html", render("report.html.j2", table, figures))
-    write_text(folder / "report.md", render("report.md.j2", table, figures))
-
-
-def render(template: str, table: dict[str, Any], figures: Figures) -> str:
-    """One of the two pages as text."""
     environment = Environment(
         loader=PackageLoader("cifar_lightning.study"),
         autoescape=template.endswith(".html.j2"),

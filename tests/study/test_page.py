@@ -142,13 +142,14 @@ def test_a_published_study_is_its_small_files(study: Path) -> None:
     runs = [name for name in published if name.startswith("runs/") and published[name].is_file()]
     assert len(runs) == 8
     for name, path in published.items():
-        if path.is_file() and name != "report.html":
+        if path.is_file():
             assert path.stat().st_size < 300_000, name
             assert str(Path.cwd()) not in path.read_text(errors="ignore")
     # On another machine: no run folder, and the same page.
     shutil.rmtree("lightning_logs")
     assert gather(study, "--publish", "published") == local
-    assert (Path("published") / "report.html").read_bytes() == local["report.html"]
+    assert (Path("published") / "report.md").read_bytes() == local["report.md"]
+    assert "report.html" not in published
     # A figure of a system that is gone goes with it; the runs stay.
     assert "figures/curve-single.svg" in published
     study.write_text(STUDY.replace("  single: {", "  renamed: {").replace("[single, plain]", "[renamed, plain]"))
