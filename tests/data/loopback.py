@@ -98,8 +98,8 @@ class Loopback:
         step = 1000 if self.trickle_seconds else len(body) or 1
         for offset in range(0, len(body), step):
             block = body[offset : offset + step]
+            seen.sent_bytes += len(block)  # before it goes: whoever has received it sees it counted
             request.wfile.write(block)
-            seen.sent_bytes += len(block)
             if self.trickle_seconds and self._closing.wait(self.trickle_seconds):
                 return
         if hangs:
