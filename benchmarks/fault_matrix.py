@@ -82,7 +82,7 @@ def main() -> int:
         "command": "python benchmarks/fault_matrix.py",
         **environment.commit(),
         "versions": environment.versions(),
-        "hardware": environment.hardware(),
+        "hardware": environment.hardware("cpu"),
         "counts": {name.removeprefix("FAULTS_").lower(): count for name, count in COUNTS.items()},
         "cases": {},
     }

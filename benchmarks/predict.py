@@ -157,7 +157,7 @@ def main() -> None:
             "started_at": started_at.isoformat(timespec="seconds"),
             **environment.commit(),
             "versions": environment.versions(),
-            "hardware": environment.hardware(),
+            "hardware": environment.hardware("cpu"),
             "precision": predictor.precision,
             "mean_bytes": sizes,
             "stages": stages(predictor, files, images, options.rounds),

@@ -149,11 +149,15 @@ class Experiment(LightningCLI):
             raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
-        accelerator = _accelerator(str(trainer.accelerator))
-        if accelerator == "cpu" and not torch.cuda.is_available():
+        if self.accelerator == "cpu" and not torch.cuda.is_available():
             cpu.skip_gpu_search()
         if trainer.precision is None:
-            trainer.precision = environment.native_precision(accelerator)
+            trainer.precision = environment.native_precision(self.accelerator)
+
+    @property
+    def accelerator(self) -> str:
+        """Lightning's name of the accelerator that the Trainer takes: 'cpu', 'cuda' or 'mps'."""
+        return _accelerator(str(self.config.trainer.accelerator))
 
     def instantiate_classes(self) -> None:
         """Builds model and data; the Trainer waits until the run has a folder."""

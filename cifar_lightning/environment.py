@@ -58,8 +58,12 @@ def place(hardware: dict[str, Any]) -> str:
     return str(hardware.get("gpu") or f"{threads} of {hardware['cpu']}")
 
 
-def hardware() -> dict[str, Any]:
-    """Names and sizes that explain a speed; no name of the host."""
+def hardware(accelerator: str) -> dict[str, Any]:
+    """Names and sizes that explain a speed; no name of the host.
+
+    Args:
+        accelerator: Lightning's name of the one in use; the GPU is named only where it is 'cuda'.
+    """
     found: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -67,7 +71,7 @@ def hardware() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    if torch.cuda.is_available():
+    if accelerator == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
     return found
 

@@ -117,7 +117,7 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         **environment.commit(),
         "package_digest": environment.package_digest(),
         "versions": environment.versions(),
-        "hardware": environment.hardware(),
+        "hardware": environment.hardware(experiment.accelerator),
     }
     if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
         folder = runs.run_of(experiment.checkpoint)

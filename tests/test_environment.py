@@ -47,9 +47,16 @@ def test_the_features_are_those_that_the_system_names() -> None:
 
 
 def test_hardware_and_versions_are_json_without_the_host_s_name() -> None:
-    text = json.dumps({**environment.hardware(), **environment.versions()})
+    text = json.dumps({**environment.hardware("cpu"), **environment.versions()})
     assert torch.__version__.partition("+")[0] in text
-    assert environment.hardware()["threads"] == torch.get_num_threads()
+    assert environment.hardware("cpu")["threads"] == torch.get_num_threads()
+
+
+def test_a_gpu_is_named_only_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    assert "gpu" not in environment.hardware("cpu")
+    assert environment.hardware("cuda")["gpu"] == "A GPU"
 
 
 def test_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

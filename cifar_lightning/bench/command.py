@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         "started_at": started_at.isoformat(timespec="seconds"),
         **environment.commit(),
         "versions": environment.versions(),
-        "hardware": environment.hardware(),
+        "hardware": environment.hardware(accelerator),
         **run(accelerator, effort.QUICK if arguments.quick else effort.FULL),
         "finished_at": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

@@ -137,7 +137,7 @@ def _overhead(content: dict[str, Any]) -> Iterator[Figure]:
 def _conditions(content: dict[str, Any]) -> str:
     hardware, versions = content["hardware"], content["versions"]
     machine = f"{hardware['threads']} threads of {hardware['cpu']}"
-    if content["accelerator"] != "cpu" and "gpu" in hardware:
+    if "gpu" in hardware:
         machine = f"{hardware['gpu']}, {machine}"
     commit = "no commit" if content["commit"] is None else f"commit {content['commit'][:7]}"
     changed = " with changes" if content["dirty"] else ""

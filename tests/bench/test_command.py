@@ -147,7 +147,7 @@ def test_the_table_says_what_the_file_says() -> None:
 def test_a_gpu_is_named_where_it_was_measured() -> None:
     hardware = {**CONTENT["hardware"], "gpu": "A GPU"}
     startup_figures = {**CONTENT["startup"], "peak_gpu_memory_bytes": summary(2.0**20)}
-    content = {**CONTENT, "hardware": hardware, "accelerator": "cuda", "dirty": True, "startup": startup_figures}
+    content = {**CONTENT, "hardware": hardware, "dirty": True, "startup": startup_figures}
     text = table.render_table(content)
     assert "\nA GPU, 2 threads of A CPU;" in text
     assert "commit 0123456 with changes" in text
