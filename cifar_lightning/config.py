@@ -106,7 +106,7 @@ class Experiment(LightningCLI):
             "--ckpt",
             nargs="?",
             const="last",
-            help=f"{purpose}: a path, or best or last (the default) of the newest run that has a checkpoint",
+            help=f"{purpose}: a path, or best or last of the newest run that has a checkpoint (alone: last)",
         )
         if self.verb == "fit":
             parser.add_argument(

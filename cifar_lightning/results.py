@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
         OutputError: a run cannot be read, or a file cannot be written.
     """
-    parser = _Parser(prog="cifar_lightning record", description="Copy finished runs' figures into results/.")
+    parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
     parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
     arguments = parser.parse_args(argv)
     readme = README.read_text(encoding="utf-8") if README.is_file() else f"{BEGIN}\n{END}"

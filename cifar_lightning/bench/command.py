@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
         description="Measure start, data path, training and overhead on this machine, each beside a comparison.",
     )
-    parser.add_argument("--quick", action="store_true", help="a minute instead of a quarter of an hour: a look only")
+    parser.add_argument("--quick", action="store_true", help="a minute instead of half an hour: a look only")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"the JSON; by default {LOGS}/bench/<time>.json")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="what to measure")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="measure nothing: FILE's table into README.md")
@@ -102,7 +102,7 @@ def _write_readme(path: Path) -> int:
 
 
 def _make_room(output: Path) -> None:
-    """Before anything is measured: a quarter of an hour should not end in a folder that cannot be written."""
+    """Before anything is measured: half an hour should not end in a folder that cannot be written."""
     if output.is_dir():
         raise OutputError(f"--output {output} is a folder; give the name of a file")
     try:

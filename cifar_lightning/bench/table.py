@@ -120,7 +120,10 @@ def _training(content: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _profile(content: dict[str, Any]) -> Iterator[Figure]:
-    others = [(name, share) for name, share in content["operators"].items() if not is_product(name)]
+    named = [(name, share) for name, share in content["operators"].items() if name != "the rest"]
+    others = [(name, share) for name, share in named if not is_product(name)]
+    # The file's own rest holds the products that are not among the named operators.
+    others.append(("the rest", 1 - content["products"] - sum(share for _, share in others)))
     beside = "beside them: " + ", ".join(f"{name.removeprefix('aten::')} {share:.0%}" for name, share in others)
     products = summary([content["products"]])
     yield Figure(f"matrix products' share of the step's time, batch {content['batch_size']}", products, "share", beside)

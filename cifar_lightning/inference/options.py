@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         )
         add = self.add_argument
         add("--ckpt", nargs="?", const="last", metavar="WHICH",
-            help="the weights, required: a path, or best or last (the default) of the newest run")  # fmt: skip
+            help="the weights, required: a path, or best or last of the newest run (alone: last)")  # fmt: skip
         add("--model.net", dest="trusted", action="append", default=[], metavar="CLASS",
             help="a class from outside of this package that the checkpoint names, if you trust it")  # fmt: skip
         add("--trainer.default_root_dir", dest="logs", type=Path, default=Path(LOGS), metavar="DIR",

@@ -11,9 +11,10 @@ IMAGE_SIZE = 32  # CIFAR-10's height and width in pixels
 class ReportCNN(nn.Module):
     """Three convolution blocks and three dense layers, as the report's final model.
 
-    Each block is a 5x5 convolution (stride 1, padding 2), batch normalisation, max pooling and ReLU; between the dense
-    layers (`hidden_features`, then `num_classes`) stand ReLU and dropout. Where the report's listing has slips (a
-    repeated ReLU, a misspelt pool), its prose decides.
+    Each block is a 5x5 convolution (stride 1, padding 2), batch normalisation, max pooling and ReLU (the same numbers
+    as the report's ReLU before the pooling, from a quarter of the elements); between the dense layers
+    (`hidden_features`, then `num_classes`) stand ReLU and dropout. Where the report's listing has slips (a repeated
+    ReLU, a misspelt pool), its prose decides.
 
     Args:
         channels: output channels of the three convolutions; `(16, 32, 64)` is the report's narrow variant.

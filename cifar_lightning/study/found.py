@@ -1,7 +1,7 @@
 """Runs that are there already: folders of this machine and published files, and which of them are a system's."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class FoundRun:
     content: dict[str, Any]  # `run`, `epochs`, `timings`, as `record` writes them
     name: str
     folder: Path | None  # None: only its published file is here
+    is_published: bool = False  # as it is here
     mistakes: Path | None = None  # the picture of its worst mistakes
 
     @property
@@ -68,10 +69,12 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[FoundRun]
         OutputError: a run's file cannot be read.
     """
     here = [_from_folder(path.parent) for path in logs.glob(f"{system}/*/*/{runs.RECORD}")]
-    names = {run.name for run in here}
     there = [_from_file(path) for path in (published / PUBLISHED_RUNS / system).glob("*.json")] if published else []
-    # A run that is here and published as well is one run.
-    found = here + [run for run in there if run.name not in names]
+    # A run that is here and published as well is one run; one that has gone on since stands beside what was published.
+    known = [run.content for run in there]
+    here = [replace(run, is_published=without_folders(run.content) in known) for run in here]
+    both = [without_folders(run.content) for run in here if run.is_published]
+    found = here + [run for run in there if run.content not in both]
     return sorted(found, key=lambda run: (run.record["started_at"], run.name))
 
 
@@ -90,7 +93,8 @@ def _from_folder(folder: Path) -> FoundRun:
     tables = {"epochs": folder / "metrics.csv", "timings": folder / "timings.csv"}
     rows = {name: read_rows(path) if path.is_file() else [] for name, path in tables.items()}
     mistakes = folder / "mistakes.png"
-    return FoundRun({"run": record, **rows}, folder.name, folder, mistakes if mistakes.is_file() else None)
+    picture = mistakes if mistakes.is_file() else None
+    return FoundRun({"run": record, **rows}, folder.name, folder, mistakes=picture)
 
 
 def _from_file(path: Path) -> FoundRun:
@@ -100,4 +104,4 @@ def _from_file(path: Path) -> FoundRun:
         raise OutputError(f"{path} cannot be read ({error}); it should be a published run") from error
     if not isinstance(content, dict) or not {"run", "epochs", "timings"} <= set(content):
         raise OutputError(f"{path} is not a published run: it needs run, epochs and timings")
-    return FoundRun(content, path.stem, None)
+    return FoundRun(content, path.stem, None, is_published=True)

@@ -78,7 +78,7 @@ def _task(
     for run in (run for run in found if run.seed == seed):
         if reason := why_not(run, resolved.settings):
             rejected.append(f"{run.name}: {reason}")
-        elif run.digests != [digest] and run.folder is not None and not accept_source:
+        elif run.digests != [digest] and not run.is_published and not accept_source:
             source = ", then ".join(run.digests)
             rejected.append(f"{run.name}: the package's source was {source} and is {digest} (--accept-source)")
         else:
@@ -88,7 +88,7 @@ def _task(
         return next((run for run in reversed(counting) if run.status in statuses), None)
 
     if (done := newest("finished")) is not None:
-        return Task(system, resolved, seed, DONE, f"{done.name}{'' if done.folder else ', published'}", done)
+        return Task(system, resolved, seed, DONE, f"{done.name}{', published' if done.is_published else ''}", done)
     if (last := newest("failed", "interrupted", "running")) is None:
         reason = f"not counted: {rejected[-1]}" if rejected else "no run yet"
         return Task(system, resolved, seed, NEW, reason)

@@ -1,5 +1,6 @@
 """What counts as run, what is to run, and what the plan says of the reason."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from study.fakes import write_run, write_study
 from cifar_lightning import environment
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.layer_table import LayerTable
+from cifar_lightning.settings import without_folders
 from cifar_lightning.study.child import command
 from cifar_lightning.study.definition import read_study
 from cifar_lightning.study.estimate import duration, estimate_s
-from cifar_lightning.study.found import find_runs
+from cifar_lightning.study.found import FoundRun, find_runs
 from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Task, make_plan
 from cifar_lightning.study.resolve import Resolved, resolve
 from cifar_lightning.study.slots import Slot, share_out
@@ -125,21 +127,41 @@ def test_a_failure_stays_until_it_is_tried_again() -> None:
     assert planned(retry_failed=True)[0].action == NEW
 
 
+def publish_run(run: FoundRun, published: Path) -> Path:
+    target = published / "runs" / "plain" / f"{run.name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(without_folders(run.content)))
+    return target
+
+
 def test_a_published_run_counts_whatever_its_source(tmp_path: Path) -> None:
     folder = fake(package_digest="0123456789ab")
     (run,) = find_runs(LOGS, None, "plain")
-    published = tmp_path / "published" / "runs" / "plain"
-    published.mkdir(parents=True)
-    import json
-
-    (published / f"{folder.name}.json").write_text(json.dumps(run.content))
+    broken = publish_run(run, tmp_path).with_name("broken.json")
+    assert planned()[0].action == NEW
+    task = planned(published=tmp_path)[0]
+    assert (task.action, task.reason) == (DONE, f"{folder.name}, published")
+    assert task.run
+    assert task.run.folder == folder  # where its pictures are
     for path in folder.iterdir():
         path.unlink()
-    task = planned(published=tmp_path / "published")[0]
+    task = planned(published=tmp_path)[0]
     assert (task.action, task.reason) == (DONE, f"{folder.name}, published")
-    (published / "broken.json").write_text("{}")
+    broken.write_text("{}")
     with pytest.raises(OutputError, match=r"broken\.json is not a published run"):
-        planned(published=tmp_path / "published")
+        planned(published=tmp_path)
+
+
+def test_a_published_run_that_has_gone_on_stays_as_it_was_published(tmp_path: Path) -> None:
+    folder = fake()
+    (run,) = find_runs(LOGS, None, "plain")
+    publish_run(run, tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    record["config"]["trainer"]["max_epochs"] += 1
+    (folder / "run.json").write_text(json.dumps(record))
+    longer, published = sorted(find_runs(LOGS, tmp_path, "plain"), key=lambda found: found.is_published)
+    assert (longer.folder, published.folder) == (folder, None)
+    assert planned(published=tmp_path)[0].run == published
 
 
 def test_what_the_digest_of_the_source_covers(tmp_path: Path) -> None:
