@@ -180,7 +180,7 @@ class Experiment(LightningCLI):
         settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO()]
         try:
             trainer: Trainer = self.instantiate_trainer(**settings)
-        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
             reason = " ".join(str(error).split())
             if "accelerator" in reason or "backend" in reason:
                 reason += "; without --trainer.accelerator what is there is used"

@@ -35,8 +35,9 @@ REPORT_SAYS = {
 TEST_IMAGES = 10_000
 
 # Flags that leave the recipe what it is: which one, which seed, and where things lie.
+CONFIG_FLAGS = ("-c", "--config")
 NEUTRAL_FLAGS = {
-    "-m", "-c", "--config", "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
+    "-m", *CONFIG_FLAGS, "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
     "--trainer.enable_progress_bar", "--final_test",
 }  # fmt: skip
 
@@ -104,14 +105,17 @@ def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
         ConfigError: flags changed the recipe, the code is in no commit, the test was not whole, or the recipe's
             recorded runs have other settings or this seed already.
     """
-    commands = [record["command"], *(session["command"] for session in record.get("resumed", []))]
-    flags = {part.partition("=")[0] for command in commands for part in shlex.split(command) if part.startswith("-")}
-    if changed := sorted(flags - NEUTRAL_FLAGS):
+    sessions = [record, *record.get("resumed", [])]
+    first, *later = [_flags(session["command"]) for session in sessions]
+    # The first --config names the recipe: one more beside it, or when the run went on, makes it something else.
+    configs = [flag for flags in (first, *later) for flag in flags if flag in CONFIG_FLAGS]
+    one_more = configs[1:] if set(first) & set(CONFIG_FLAGS) else configs
+    if changed := (set(first).union(*later) - NEUTRAL_FLAGS) | set(one_more):
         raise ConfigError(
-            f"{folder} is not the recipe {record['recipe']}: {', '.join(changed)} changed it; put the settings into a "
-            "YAML file of their own, commit it and train with --config"
+            f"{folder} is not the recipe {record['recipe']}: {', '.join(sorted(changed))} changed it; put the settings "
+            "into a YAML file of their own, commit it and train with --config"
         )
-    if record["dirty"] is not False:
+    if any(session["dirty"] is not False for session in sessions):
         raise ConfigError(f"{folder} ran code that is in no commit: commit first, then train")
     tested = record["metrics"]["test"]["images"]
     if tested != TEST_IMAGES:
@@ -123,6 +127,10 @@ def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
             raise ConfigError(f"{folder}: seed {record['seed']} of {record['recipe']} is recorded already, in {path}")
         if differing(settings_of(record["config"]), settings_of(other["run"]["config"])):
             raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
+
+
+def _flags(command: str) -> list[str]:
+    return [part.partition("=")[0] for part in shlex.split(command) if part.startswith("-")]
 
 
 def read_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:

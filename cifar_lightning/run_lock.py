@@ -22,24 +22,28 @@ def in_use(folder: Path) -> Iterator[None]:
     path = folder / LOCK_NAME
     while True:
         try:
-            with path.open("a+b") as file:
+            file = path.open("a+b")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not is_still_at(file, path):
-                    continue  # its holder has just removed the file that we had opened
-                file.truncate(0)
-                file.write(str(os.getpid()).encode("ascii"))
-                file.flush()
-                try:
-                    yield
-                finally:
-                    with suppress(OSError):
-                        path.unlink()
-                return
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or train "
-                "a run of its own without --ckpt"
-            ) from None
+            except BlockingIOError:
+                raise OutputError(
+                    f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
+                    "train a run of its own without --ckpt"
+                ) from None
+            if not is_still_at(file, path):
+                continue  # its holder has just removed the file that we had opened
+            file.truncate(0)
+            file.write(str(os.getpid()).encode("ascii"))
+            file.flush()
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
 
 
 def _holder(path: Path) -> str:

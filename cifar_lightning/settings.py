@@ -14,7 +14,7 @@ OFF = {
 }  # fmt: skip
 
 # The folders in front of an absolute path's last part: they name a machine, not the experiment.
-ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
+ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])(?<!:/)~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:

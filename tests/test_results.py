@@ -63,6 +63,8 @@ def test_a_record_holds_the_run_its_epochs_and_no_path_of_the_machine(tmp_path: 
         ("~/me/data", "data"),
         ("1/2 and a/b", "1/2 and a/b"),
         ("../shared/x", "../shared/x"),
+        ("[a](https://arxiv.org/abs/1706.04599), see /a/b", "[a](https://arxiv.org/abs/1706.04599), see b"),
+        ("file:///a/b", "file://b"),
     ],
 )
 def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
@@ -83,6 +85,12 @@ def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
             {"resumed": [{"command": "python -m cifar_lightning fit --ckpt --trainer.max_epochs 3"}]},
             "max_epochs changed",
         ),
+        (
+            {"resumed": [{"command": "python -m cifar_lightning fit --ckpt", "dirty": True}]},
+            "code that is in no commit",
+        ),
+        ({"resumed": [{"command": "python -m cifar_lightning fit --ckpt -c b.yaml"}]}, "-c changed it"),
+        ({"command": "python -m cifar_lightning fit --config a.yaml --config=b.yaml"}, "--config changed it"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from cifar_lightning.errors import OutputError
 
 LOCK_NAME = ".cifar10.lock"
+OPEN_TRIES = 100
 
 
 @contextmanager
@@ -37,14 +38,16 @@ def locked(root: Path, report: Callable[[str], None]) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> BinaryIO:
-    while True:
+    for is_last in (*[False] * OPEN_TRIES, True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("ab")
-        except FileNotFoundError:
-            continue  # another process took the folder that it had made away between our two calls
         except OSError as error:
-            raise OutputError(f"the data folder {path.parent} cannot be written: {error.strerror or error}") from error
+            # Another process may have taken the folder that it had made away between our two calls.
+            if is_last or not isinstance(error, FileNotFoundError):
+                fault = error.strerror or error
+                raise OutputError(f"the data folder {path.parent} cannot be written: {fault}") from error
+    raise AssertionError("the last try returns or raises")
 
 
 def _wait_for(file: BinaryIO, path: Path, report: Callable[[str], None]) -> None:

@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
     _show_plan(study, tasks)
     if arguments.dry_run:
         return 0
-    new_failures = 0
+    new_failures, is_run = 0, not arguments.gather
     with locked(desk.logs) as lock:
-        if not arguments.gather:
+        if is_run:
             tasks = desk.plan()  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
             with Board(tasks, desk.logs) as board:
@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
             desk.retry_failed = False  # what has failed again is a failure
             tasks = desk.plan()
         desk.write(tasks)
-    failed = sum(task.action == FAILED for task in tasks)
+    # When everything has had its turn, what is not done has failed, also where a killed run could go on.
+    failed = sum(task.action == FAILED or (is_run and task.is_due) for task in tasks)
     if failed or new_failures:
         raise RunsFailed(
             f"{max(failed, new_failures)} of {len(tasks)} runs failed; their logs are "

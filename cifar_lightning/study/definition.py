@@ -115,7 +115,8 @@ def _from_content(path: Path, content: Any) -> Study:
     if names and reference not in names:
         problems.append(f"reference: there is no system {reference!r}")
     for pair in pairs:
-        if not (isinstance(pair, list) and len(pair) == 2 and set(pair) <= set(names) and pair[0] != pair[1]):
+        is_pair = isinstance(pair, list) and len(pair) == 2 and all(name in names for name in pair)
+        if not is_pair or pair[0] == pair[1]:
             problems.append(f"comparisons: expected [system, other system] of {', '.join(names)}, got {pair!r}")
     if problems:
         raise ConfigError(f"study {path}: {'; '.join(dict.fromkeys(problems))}")

@@ -40,7 +40,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         name: [{int(row["epoch"]): row for row in run.content["epochs"]} for run in runs]
         for name, runs in finished.items()
     }
-    machines = {name: " / ".join(sorted({_machine(run) for run in runs})) for name, runs in finished.items()}
+    machines = {name: {machine for run in runs for machine in _machines(run)} for name, runs in finished.items()}
     comparisons, claims = judge(study.claims, study.comparisons, COMPARED, values, rows, machines)
     everything = [run for runs in finished.values() for run in runs]
     shown = finished[study.reference][0] if finished[study.reference] else None
@@ -53,7 +53,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "sources": sorted({run.record["source"] for run in everything}),
         "level": LEVEL,
         "systems": [
-            _system(system, resolved[system.name], finished[system.name], tasks, machines[system.name])
+            _system(system, resolved[system.name], finished[system.name], tasks, sorted(machines[system.name]))
             for system in study.systems
         ],
         "comparisons": comparisons,
@@ -74,7 +74,9 @@ def _values(runs: Sequence[FoundRun], metric: str) -> list[float]:
     return [float(value) for value in read if value is not None]
 
 
-def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks: Sequence[Task], machine: str) -> Entry:
+def _system(
+    system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks: Sequence[Task], machines: Sequence[str]
+) -> Entry:
     mine = [task for task in tasks if task.system == system]
     trained_on = [int(run.record["data"]["train"]) for run in runs]
     tested_on = [int(run.record["metrics"]["test"]["images"]) for run in runs]
@@ -95,7 +97,7 @@ def _system(system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks:
         if trained_on
         else None,
         "test_flop": resolved.evaluation_flop_per_image * tested_on[0] if tested_on else None,
-        "machine": machine,
+        "machine": " / ".join(machines),
         "seeds": [task.seed for task in mine],
         "n": len(runs),
         "failed": sum(task.action == FAILED for task in mine),
@@ -127,8 +129,10 @@ def _lowest(curve: Sequence[Entry]) -> Entry | None:
     return {"epoch": point["epoch"], "mean": point["mean"]} if point else None
 
 
-def _machine(run: FoundRun) -> str:
-    return f"{place(run.record['hardware'])}, {run.record['precision']}"
+def _machines(run: FoundRun) -> list[str]:
+    """Where a run computed, in the order of its sessions."""
+    sessions = [run.record, *run.record.get("resumed", [])]
+    return list(dict.fromkeys(f"{place(session['hardware'])}, {run.record['precision']}" for session in sessions))
 
 
 def _layers(table: LayerTable) -> Entry:
@@ -157,8 +161,8 @@ def _run(task: Task) -> Entry:
             "error": record.get("error") if task.action == FAILED else None,
             "package_digests": task.run.digests,
             "commit": record.get("commit"),
-            "dirty": record.get("dirty"),
-            "machine": _machine(task.run),
+            "dirty": any(session.get("dirty") for session in [record, *record.get("resumed", [])]),
+            "machine": " / ".join(_machines(task.run)),
             "started_at": record["started_at"],
             "resumed": len(record.get("resumed", [])),
             "torch": record["versions"]["torch"],

@@ -62,6 +62,14 @@ def resolve(system: System) -> Resolved:
     max_epochs = config["trainer"]["max_epochs"]
     if max_epochs is None or max_epochs < 1:
         raise ConfigError(f"system {system.name}: trainer.max_epochs must be at least 1 in a study, got {max_epochs}")
+    for name, off in (("max_steps", -1), ("max_time", None), ("fast_dev_run", False)):
+        if config["trainer"][name] != off:
+            raise ConfigError(
+                f"system {system.name}: trainer.{name} cannot be set in a study, whose runs are whole; use "
+                "trainer.max_epochs and trainer.limit_train_batches"
+            )
+    if config["trainer"]["limit_train_batches"] == 0:
+        raise ConfigError(f"system {system.name}: trainer.limit_train_batches 0 leaves nothing to train")
     if not config["final_test"]:
         raise ConfigError(f"system {system.name}: final_test must be true in a study, which compares final scores")
     settings = settings_of(config)

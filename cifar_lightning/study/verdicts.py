@@ -1,6 +1,6 @@
 """What the figures say of comparisons and claims, in plain words and never more than they bear."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import fmean
@@ -12,6 +12,7 @@ from cifar_lightning.study.metrics import METRICS
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
 Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
+Machines = Mapping[str, Collection[str]]
 Entry = dict[str, Any]
 
 SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
@@ -23,7 +24,7 @@ def judge(
     metrics: Sequence[str],
     values: Values,
     curves: Curves,
-    same_machine: Mapping[str, str],
+    machines: Machines,
 ) -> tuple[list[Entry], list[Entry]]:
     """Judges the claims, and the comparisons that no claim makes.
 
@@ -36,17 +37,17 @@ def judge(
         metrics: what the comparisons compare.
         values: of the finished runs.
         curves: of the finished runs.
-        same_machine: by system, what its speed depends on; speeds of different machines are not compared.
+        machines: by system, all that its speed depended on; speeds are compared only where it was one and the same.
 
     Returns:
         The comparisons (one entry per pair and metric) and the claims (with an entry per check).
     """
     tests: dict[Check, Difference | None] = {}
     for check in [check for claim in claims for check in claim.checks]:
-        tests[check] = _test(check, values, same_machine)
+        tests[check] = _test(check, values, machines)
     adjusted = _adjusted(tests)
     others = {
-        check: _test(check, values, same_machine)
+        check: _test(check, values, machines)
         for pair in pairs
         for check in [_comparison(pair, metric) for metric in metrics]
         if _claimed(check, tests) is None
@@ -61,7 +62,7 @@ def judge(
             p = adjusted.get(source)
             if test is not None and source.systems != check.systems:
                 test = _mirrored(test)
-            comparisons.append(_entry(check, test, p, values, same_machine))
+            comparisons.append(_entry(check, test, p, values, machines))
     judged = [
         {
             "says": claim.says,
@@ -69,7 +70,7 @@ def judge(
             "checks": [
                 _curve_entry(check, curves)
                 if check.kind == "curve"
-                else _entry(check, tests[check], adjusted.get(check), values, same_machine)
+                else _entry(check, tests[check], adjusted.get(check), values, machines)
                 for check in claim.checks
             ],
         }
@@ -95,7 +96,7 @@ def _mirrored(test: Difference) -> Difference:
     return Difference(-test.difference, low, high, test.p)
 
 
-def _test(check: Check, values: Values, same_machine: Mapping[str, str]) -> Difference | None:
+def _test(check: Check, values: Values, machines: Machines) -> Difference | None:
     samples = [values[system].get(check.metric, []) for system in check.systems]
     if check.kind == "curve" or not all(samples):
         return None
@@ -103,9 +104,13 @@ def _test(check: Check, values: Values, same_machine: Mapping[str, str]) -> Diff
         assert check.value is not None
         return against(samples[0], check.value, check.within)
     test = welch(*samples)
-    if METRICS[check.metric].depends_on_machine and len({same_machine[system] for system in check.systems}) > 1:
+    if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
         return Difference(test.difference)
     return test
+
+
+def _is_one_machine(check: Check, machines: Machines) -> bool:
+    return len({machine for system in check.systems for machine in machines[system]}) < 2
 
 
 def _adjusted(tests: Mapping[Check, Difference | None]) -> dict[Check, float]:
@@ -122,12 +127,10 @@ def _question(check: Check) -> Any:
     return frozenset(check.systems), check.metric, check.value, check.within
 
 
-def _entry(
-    check: Check, test: Difference | None, p: float | None, values: Values, same_machine: Mapping[str, str]
-) -> Entry:
+def _entry(check: Check, test: Difference | None, p: float | None, values: Values, machines: Machines) -> Entry:
     samples = [values[system].get(check.metric, []) for system in check.systems]
     counts, means = [len(sample) for sample in samples], [fmean(sample) if sample else None for sample in samples]
-    verdict, outcome = _words(check, test, p, counts, same_machine)
+    verdict, outcome = _words(check, test, p, counts, machines)
     return {
         **asdict(check),
         "systems": list(check.systems),
@@ -145,7 +148,7 @@ def _entry(
 
 
 def _words(
-    check: Check, test: Difference | None, p: float | None, counts: list[int], same_machine: Mapping[str, str]
+    check: Check, test: Difference | None, p: float | None, counts: list[int], machines: Machines
 ) -> tuple[str, str]:
     """The verdict, and what it means for the expectation (empty where there is none)."""
     n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
@@ -154,7 +157,7 @@ def _words(
     if test.p is None or p is None:
         if min(counts) < 2:
             return f"no verdict with n = {n}", OPEN
-        if METRICS[check.metric].depends_on_machine and len({same_machine[name] for name in check.systems}) > 1:
+        if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
             return "no verdict: not the same machine and threads", OPEN
         return f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
     is_shown, is_above = p < 1 - LEVEL, test.difference > 0

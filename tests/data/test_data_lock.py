@@ -13,6 +13,7 @@ from data.processes import finish, run_python
 
 from cifar_lightning.data import lock
 from cifar_lightning.data.archive import prepare
+from cifar_lightning.errors import OutputError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -68,3 +69,14 @@ def test_the_lock_that_counts_is_the_one_in_the_folder(root: Path, monkeypatch: 
         assert (root / lock.LOCK_NAME).exists()
     assert len(waits) == 2
     assert not root.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As below /proc, where making a folder fails with 'No such file or directory' each time."""
+
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="cannot be written: No such file"), lock.locked(tmp_path / "x", print):
+        pass

@@ -81,6 +81,7 @@ GOOD = "systems: {a: {seeds: [0]}, b: }\n"
         ("systems: {means: }", "the name 'means' is not one for a folder"),
         ("reference: c\n" + GOOD, "reference: there is no system 'c'"),
         ("comparisons: [[a, c]]\n" + GOOD, "comparisons: expected"),
+        ("comparisons: [[{a: 1}, b]]\n" + GOOD, "comparisons: expected"),
         ("claims: [{says: x}]\n" + GOOD, "claim 1: needs says"),
         ("claims: [{says: x, checks: [{compare: [a, c], metric: test_loss, expect: lower}]}]\n" + GOOD,
          "claim 1, check 1: there is no system 'c'"),
@@ -121,6 +122,9 @@ def test_what_is_no_study(tmp_path: Path) -> None:
     [
         ({"trainer.max_epoch": 3}, "system x: unknown flag --trainer.max_epoch, did you mean '--trainer.max_epochs'"),
         ({"trainer.max_epochs": 0}, "system x: trainer.max_epochs must be at least 1 in a study, got 0"),
+        ({"trainer.max_steps": 9}, "system x: trainer.max_steps cannot be set in a study"),
+        ({"trainer.fast_dev_run": True}, "system x: trainer.fast_dev_run cannot be set in a study"),
+        ({"trainer.limit_train_batches": 0}, "system x: trainer.limit_train_batches 0 leaves nothing to train"),
         ({"final_test": False}, "system x: final_test must be true in a study"),
     ],
 )

@@ -114,6 +114,19 @@ def test_a_changed_run_changes_the_table(study: Path, no_charts: None) -> None:
     assert gather(study)["study.json"] != first["study.json"]
 
 
+def test_a_run_that_went_on_elsewhere_computed_in_two_places(study: Path, no_charts: None) -> None:
+    path = next((LOGS / "wide").glob("*/*-s1/run.json"))
+    record = json.loads(path.read_text())
+    record["resumed"] = [{"hardware": {"cpu": "A CPU", "threads": 1}, "dirty": True}]
+    path.write_text(json.dumps(record))
+    table = json.loads(gather(study)["study.json"])
+    (run,) = [run for run in table["runs"] if (run["system"], run["seed"]) == ("wide", 1)]
+    assert run["machine"] == "2 threads of A CPU, 32-true / 1 thread of A CPU, 32-true"
+    assert run["dirty"] is True
+    (wide,) = [system for system in table["systems"] if system["name"] == "wide"]
+    assert wide["machine"] == "1 thread of A CPU, 32-true / 2 threads of A CPU, 32-true"
+
+
 def test_both_pages_say_the_same(study: Path) -> None:
     pages = gather(study)
     html, markdown = pages["report.html"].decode(), pages["report.md"].decode()

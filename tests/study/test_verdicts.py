@@ -16,10 +16,10 @@ VALUES = {
     "same": {"test_accuracy": [0.5, 0.5]},
     "none": {},
 }
-HERE = dict.fromkeys(VALUES, "a CPU")
+HERE = {system: {"a CPU"} for system in VALUES}
 
 
-def verdict_of(check: Check, **machines: str) -> tuple[str, str]:
+def verdict_of(check: Check, **machines: set[str]) -> tuple[str, str]:
     _, (claim,) = judge([Claim("it is so", (check,))], [], [], VALUES, {}, HERE | machines)
     (entry,) = claim["checks"]
     return entry["verdict"], entry["outcome"]
@@ -71,7 +71,9 @@ def test_stated_numbers(system: str, expect: str, value: float, within: float, v
 def test_speeds_of_different_machines_are_not_compared() -> None:
     check = Check(("bad", "good"), "images_per_second", "higher")
     assert verdict_of(check) == ("higher", "supported")
-    assert verdict_of(check, bad="a GPU") == ("no verdict: not the same machine and threads", "not decided")
+    assert verdict_of(check, bad={"a GPU"}) == ("no verdict: not the same machine and threads", "not decided")
+    mixed = {"a CPU", "a GPU"}
+    assert verdict_of(check, bad=mixed, good=mixed) == ("no verdict: not the same machine and threads", "not decided")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_the_correction_can_take_a_verdict_back() -> None:
     values = {"a": {"test_accuracy": [0.70, 0.71, 0.72]}, "b": {"test_accuracy": [0.73, 0.735, 0.74]}}
     check = Check(("b", "a"), "test_accuracy", "higher")
     other = Check(("a",), "test_accuracy", "equal", 0.70)
-    machines = dict.fromkeys(values, "")
+    machines = {system: {"a CPU"} for system in values}
     _, (alone,) = judge([Claim("x", (check,))], [], [], values, {}, machines)
     assert alone["checks"][0]["verdict"] == "higher"
     _, (both,) = judge([Claim("x", (check, other))], [], [], values, {}, machines)
