@@ -117,7 +117,8 @@ def test_a_changed_run_changes_the_table(study: Path, no_charts: None) -> None:
 def test_a_run_that_went_on_elsewhere_computed_in_two_places(study: Path, no_charts: None) -> None:
     path = next((LOGS / "wide").glob("*/*-s1/run.json"))
     record = json.loads(path.read_text())
-    record["resumed"] = [{"hardware": {"cpu": "A CPU", "threads": 1}, "dirty": True}]
+    session = {"hardware": {"cpu": "A CPU", "threads": 1}, "dirty": True}
+    record["resumed"] = [{"package_digest": record["package_digest"], **session}]
     path.write_text(json.dumps(record))
     table = json.loads(gather(study)["study.json"])
     (run,) = [run for run in table["runs"] if (run["system"], run["seed"]) == ("wide", 1)]
