@@ -31,6 +31,7 @@ class Assembly(NamedTuple):
     curves: LearningCurves
     scorer: Scorer
     speed: SpeedClock
+    signals: StopSignals
 
 
 def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]) -> Assembly:
@@ -59,11 +60,11 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
         curves,
         ProgressLines(curves, timing, guard, show_bar=settings.enable_progress_bar is not False),
         ResumeState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
-        StopSignals(last if keeps_checkpoints else None),
+        signals := StopSignals(last if keeps_checkpoints else None),
         scorer,
     ]
     if keeps_checkpoints:
         callbacks += checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
     own = settings.logger not in (None, True)
     logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
-    return Assembly(experiment.make_trainer(callbacks, logger), timing, curves, scorer, speed)
+    return Assembly(experiment.make_trainer(callbacks, logger), timing, curves, scorer, speed, signals)

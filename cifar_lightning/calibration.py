@@ -5,7 +5,6 @@ validation split and lies beside the checkpoint, in a file whose name holds the 
 trained further have another digest, and never meet a temperature that is not theirs.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -64,28 +63,17 @@ def fit(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str,
     }
 
 
-def sha256_of(checkpoint: Path) -> str:
-    """The digest of a checkpoint's file, hexadecimal.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{checkpoint} cannot be read: {error.strerror}") from error
-
-
 def path_for(checkpoint: Path, sha256: str) -> Path:
     """Where the temperatures of these very weights lie, if there are any."""
     return checkpoint.with_name(f"{checkpoint.stem}.temperature-{sha256[:12]}.json")
 
 
-def store(checkpoint: Path, fits: Mapping[str, Mapping[str, float]], fitted_on: str) -> Path:
+def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]], fitted_on: str) -> Path:
     """Writes the temperatures of a checkpoint, and removes those of weights that its file held before.
 
     Args:
         checkpoint: the file.
+        sha256: its digest when the weights were read that the temperatures are of.
         fits: by the name of the views (`str(TTA)`; 'none' is the picture alone), each with its `temperature` and what
             it did on the validation split.
         fitted_on: in words.
@@ -93,7 +81,6 @@ def store(checkpoint: Path, fits: Mapping[str, Mapping[str, float]], fitted_on: 
     Raises:
         OutputError: the folder cannot be written.
     """
-    sha256 = sha256_of(checkpoint)
     path = path_for(checkpoint, sha256)
     known = _read(path)["fits"] if path.is_file() else {}
     content = {"checkpoint": checkpoint.name, "sha256": sha256, "fitted_on": fitted_on, "fits": {**known, **fits}}

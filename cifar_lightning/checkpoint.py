@@ -25,14 +25,19 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
             that can be used.
     """
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    """The same with the SHA-256 of the bytes that were read, hexadecimal."""
     try:
         return _load(path)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {_way_out(path)}") from error.__cause__
 
 
-def _load(path: Path) -> dict[str, Any]:
-    content = checkpoint_file.read(path)
+def _load(path: Path) -> tuple[dict[str, Any], str]:
+    content, sha256 = checkpoint_file.read_with_digest(path)
     try:
         section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
         whole = isinstance(content["state_dict"], dict) and isinstance(rows, list)
@@ -42,7 +47,7 @@ def _load(path: Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
-    return content
+    return content, sha256
 
 
 def _way_out(path: Path) -> str:
@@ -50,7 +55,7 @@ def _way_out(path: Path) -> str:
     others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and other.is_file()]
     for other in sorted(others, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         with contextlib.suppress(CheckpointError):
-            epochs = len(_load(other)["callbacks"]["LearningCurves"]["rows"])
+            epochs = len(_load(other)[0]["callbacks"]["LearningCurves"]["rows"])
             return f"{other}, of {epochs} epoch(s), is whole: give it with --ckpt"
     return "give another one, such as best or last of a run"
 

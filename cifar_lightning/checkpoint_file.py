@@ -50,6 +50,11 @@ def read(path: Path) -> Any:
     Raises:
         CheckpointError: it cannot be read or is damaged; the text gives the reason and no fix.
     """
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[Any, str]:
+    """`read`, and the SHA-256 of the whole file, hexadecimal: of these very bytes, which a training may replace."""
     try:
         content = path.read_bytes()
         comment, body = content[-COMMENT_BYTES:], content[: -COMMENT_BYTES - 2]
@@ -61,7 +66,8 @@ def read(path: Path) -> Any:
         if damaged:
             raise CheckpointError(f"{path} is damaged ({damaged})")
         # True by name: an environment variable can turn the default off.
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return loaded, hashlib.sha256(content).hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (

@@ -5,12 +5,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cifar_lightning import ranks
+from cifar_lightning.callbacks.step_limit import StepLimit
 from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.optim.schedules import ProgressLR
 from cifar_lightning.tta import TTA, averaged_logits
@@ -27,8 +28,8 @@ def planned_steps(trainer: Trainer) -> int:
     # Not trainer.estimated_stepping_batches, which drops a restored loader's state (Lightning issue 20550).
     per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
     limits = [per_epoch * trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs >= 0 else []
-    if trainer.max_steps >= 0:
-        limits.append(trainer.max_steps)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    limits += [callback.max_steps for callback in callbacks if isinstance(callback, StepLimit)]
     if not limits:
         raise ValueError("a schedule over the whole training needs its length: give --trainer.max_epochs")
     return max(min(limits), 1)
@@ -84,6 +85,7 @@ class Classifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.tta = tta
         self.uses_tta = False  # in the evaluation that comes next
+        self.validated: dict[str, float] = {}  # this epoch's last validation, also one from before a resume
         self.compiles, self._is_compiled = compile, False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,6 +136,7 @@ class Classifier(LightningModule):
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""
         self.metrics_of("train").reset()
+        self.validated = {}
 
     def on_validation_epoch_start(self) -> None:
         """Validation always starts anew, in every process with the same net."""
@@ -146,12 +149,28 @@ class Classifier(LightningModule):
         ranks.share_buffers(self.net)
 
     def on_train_epoch_end(self) -> None:
-        """Publishes `train/loss` and `train/accuracy` to callbacks that monitor them."""
-        self._publish("train")
+        """Publishes the epoch's `train/...` and `val/...` to callbacks that monitor them, and to ReduceLROnPlateau.
+
+        That scheduler steps here and not where Lightning steps it: after the epoch's checkpoint is written, and not at
+        all in an epoch that was resumed. An epoch without a validation tells it nothing of `val/...`.
+        """
+        figures = {f"train/{name}": value for name, value in self.epoch_metrics("train").items()}
+        figures |= {f"val/{name}": value for name, value in self.validated.items()}
+        self.log_dict(figures, logger=False)
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau) and config.scheduler.monitor in figures:
+                config.scheduler.step(figures[config.scheduler.monitor])
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+        """Lightning's moment for every other scheduler."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
-        """Publishes `val/loss` and `val/accuracy`."""
+        """Publishes `val/loss` and `val/accuracy`, and keeps them for the epoch's end."""
         self._publish("val")
+        if not self.trainer.sanity_checking:
+            self.validated = self.epoch_metrics("val")
 
     def on_test_epoch_end(self) -> None:
         """Publishes `test/loss` and `test/accuracy`."""
@@ -159,6 +178,7 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The epoch's sums so far are saved over all processes, since one file stands for all."""
+        checkpoint["validated"] = self.validated
         for name, total in self._sums():
             summed = ranks.sum_over_ranks(total)
             for state in _states(checkpoint):
@@ -166,6 +186,7 @@ class Classifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The first process goes on with the sums, the others count from zero."""
+        self.validated = checkpoint.get("validated", {})
         if self.global_rank > 0:
             for name, total in self._sums():
                 for state in _states(checkpoint):
@@ -180,7 +201,7 @@ class Classifier(LightningModule):
         interval = "step" if isinstance(scheduler, ProgressLR) else self.scheduler_interval
         config = LRSchedulerConfigType(scheduler=scheduler, interval=interval)
         if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = scheduler.monitor
+            config["reduce_on_plateau"] = False  # Lightning is not to step it: see on_train_epoch_end
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:

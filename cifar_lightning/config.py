@@ -17,16 +17,19 @@ from lightning.pytorch.loggers import Logger
 from cifar_lightning import checkpoint, cpu, environment, follower, runs
 from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.callbacks.resume_state import KEY
+from cifar_lightning.callbacks.step_limit import StepLimit
 from cifar_lightning.checkpoint_io import SafeCheckpointIO
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config_errors import explain
 from cifar_lightning.config_files import check_files, values_of
 from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.departures import setting
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.noise import quieten
 
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
+MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
@@ -143,6 +146,7 @@ class Experiment(LightningCLI):
         for name, example in (("data.augment", "flip"), ("model.tta", "views")):
             if self.config[name] is None:
                 raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
+        self._check_monitor()
         if self.verb == "fit" and trainer.overfit_batches:
             raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
         if trainer.limit_test_batches is not None:
@@ -153,6 +157,21 @@ class Experiment(LightningCLI):
             cpu.skip_gpu_search()
         if trainer.precision is None:
             trainer.precision = environment.native_precision(self.accelerator)
+
+    def _check_monitor(self) -> None:
+        scheduler = self.config.model.scheduler
+        if scheduler is None or not scheduler.class_path.endswith(".ReduceLROnPlateau"):
+            return
+        if scheduler.class_path.startswith("torch."):
+            raise ConfigError(
+                "model.scheduler: torch's ReduceLROnPlateau does not name what it watches; give "
+                "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor val/loss"
+            )
+        monitor = scheduler.init_args.monitor
+        if monitor not in MONITORED:
+            raise ConfigError(f"model.scheduler.monitor must be one of {', '.join(MONITORED)}, got {monitor!r}")
+        if monitor.startswith("val/") and self.config.data.val_size == 0:
+            raise ConfigError(f"model.scheduler.monitor {monitor} needs a validation split: give data.val_size")
 
     @property
     def accelerator(self) -> str:
@@ -171,9 +190,10 @@ class Experiment(LightningCLI):
         Raises:
             ConfigError: Lightning refuses the settings, such as a GPU that is not there.
         """
-        self.trainer_defaults["callbacks"] = callbacks
+        limit = self.config.trainer.max_steps
+        self.trainer_defaults["callbacks"] = [*([StepLimit(limit)] if limit >= 0 else []), *callbacks]
         # Our own bar is a plain callback; Lightning's stays off.
-        settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False}
+        settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False, "max_steps": -1}
         if self.config.trainer.profiler is None:
             settings["profiler"] = NoProfiler()
         own = self.config_init.trainer.plugins or []
@@ -219,7 +239,7 @@ class Experiment(LightningCLI):
     @property
     def is_overtaken(self) -> bool:
         """Whether the checkpoint has been replaced since it was read: every save makes a new file."""
-        return self.checkpoint is not None and self.checkpoint.stat().st_ino != self._read_inode
+        return self.checkpoint is not None and _identity(self.checkpoint) != self._read_file
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
@@ -242,15 +262,23 @@ class Experiment(LightningCLI):
     def _read_checkpoint(self) -> None:
         scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         scan.add_argument("--ckpt", nargs="?", const="last")
-        scan.add_argument("--trainer.default_root_dir", dest="logs", default=LOGS)
+        scan.add_argument("--trainer.default_root_dir", dest="logs")
         found, _ = scan.parse_known_args(self.arguments)
         if found.ckpt is not None:
             which = follower.announced_checkpoint() if follower.is_follower() else found.ckpt
-            self.checkpoint = runs.find_checkpoint(which, Path(found.logs))
-            self._read_inode = self.checkpoint.stat().st_ino
-            self.content = checkpoint.load(self.checkpoint)
+            self.checkpoint = runs.find_checkpoint(which, Path(found.logs or self._logs_of_files()))
+            self._read_file = _identity(self.checkpoint)
+            self.content, self.checkpoint_sha256 = checkpoint.load_with_digest(self.checkpoint)
         elif self.verb != "fit":
             raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+
+    def _logs_of_files(self) -> str:
+        """Where the --config files say that runs lie; the last one wins, as for every setting."""
+        logs = LOGS
+        for name in values_of(self.arguments, "--config", "-c"):
+            content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+            logs = setting(content, "trainer.default_root_dir") or logs
+        return logs
 
     def _checkpoint_config(self) -> str:
         assert self.checkpoint is not None
@@ -266,6 +294,12 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         return yaml.safe_dump(config, sort_keys=False)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Another one after every save; the number alone is given to new files once more."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _accelerator(name: str) -> str:

@@ -63,6 +63,14 @@ def _no_such_class(parser: LightningArgumentParser, key: str, name: str) -> str:
     return f"{key}: there is no class {name!r}{did_you_mean(name, known) or fix}"
 
 
+def _several_classes(parser: LightningArgumentParser, key: str, name: str, found: str) -> str:
+    # Of torch's own kind and Lightning's, which adds what it watches, only the latter is of use here.
+    lightnings = [class_path for class_path in found.split(", ") if class_path.startswith("lightning.")]
+    return (
+        f"{key}: several classes are called {name}; give --{key} {lightnings[0] if lightnings else f'one of {found}'}"
+    )
+
+
 def _missing_argument(parser: LightningArgumentParser, key: str, class_path: str, missing: str) -> str:
     return f"{key}: {class_path.rpartition('.')[2]} needs {missing}; give --{key}.{missing.split(',')[0]}"
 
@@ -121,6 +129,7 @@ _REWRITES = (
         r"Parser key \"([\w.]+)\":.*the following arguments are required: (\w+(?:, \w+)*) .*class_path='([\w.]+)'",
         lambda parser, key, missing, class_path: _missing_argument(parser, key, class_path, missing),
     ),
+    (r"Parser key \"([\w.]+)\":.*Multiple subclasses with name (\w+)\..*ambiguity: ([\w., ]+)\. ", _several_classes),
     (rf"Parser key \"([\w.]+)\":.*{SUBTYPES}", _wrong_type),
     (rf"Parser key \"([\w.]+)\":.*?{EXPECTED}", _wrong_type),
     (r"Parser key \"([\w.]+)\": (.*)", lambda parser, key, reason: f"{key}: {reason}"),

@@ -63,7 +63,8 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
     is_described = "finished_at" in record  # a finished run that is extended
     work = None if is_described else lambda: describe(experiment, parts.trainer.loggers, layers)
-    callbacks.append(InNoHurry(work))
+    # Before StopSignals, which looks at the end of the training whether a signal came meanwhile.
+    callbacks.insert(callbacks.index(parts.signals), InNoHurry(work))
     try:
         if not is_follower():
             introduce(experiment, parts.trainer, folder, layers, record)
@@ -79,7 +80,7 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
                 _withdraw(folder, record)
             reason = " ".join(str(error).split())
             raise ConfigError(f"model.compile: torch.compile failed here, go on without it: {reason}") from error
-        if _is_late_complaint(error, has_trained=bool(parts.curves.rows)):
+        if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0):
             if not parts.curves.rows:
                 _withdraw(folder, record)
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
@@ -165,13 +166,15 @@ def _limit(config: dict[str, Any], name: str) -> Any:
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
-    trainer, timing, curves, scorer, speed = parts
+    trainer, timing, curves, scorer, speed, _ = parts
     if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
         # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
         load_weights(experiment.model, experiment.content, experiment.checkpoint)
     record.pop("speed", None)  # of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
-    if experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
+    if experiment.config.trainer.fast_dev_run:
+        print("test    not scored: fast_dev_run tries the code on a few batches, and the test set is scored whole")
+    elif experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         evaluation = score(experiment, trainer, scorer, "test")
         metrics["test"] = evaluation.to_dict()
         print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
@@ -236,8 +239,8 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _withdraw(folder: Path, record: dict[str, Any]) -> None:
-    """Takes a new run's folder back when wrong settings keep it from its first epoch."""
-    if "resumed" not in record:
+    """Takes a new run's folder back when wrong settings keep it from its first epoch, if it has saved nothing."""
+    if "resumed" not in record and not any((folder / runs.CHECKPOINTS).glob("*.ckpt")):
         shutil.rmtree(folder)
 
 

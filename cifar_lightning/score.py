@@ -16,7 +16,7 @@ from cifar_lightning.callbacks.scorer import Scorer
 from cifar_lightning.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.config import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
-from cifar_lightning.errors import ConfigError
+from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.files import write_json
 from cifar_lightning.follower import is_follower, scratch_folder
 from cifar_lightning.metrics import Evaluation, evaluate, reliability
@@ -137,6 +137,11 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         validated = {view: scored("validate", view) for view in views}
         fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
     scores = {view: scored(verb, view) for view in views}
+    if calibrates and experiment.is_overtaken:
+        raise CheckpointError(
+            f"{path} was replaced while it was scored, by a training that goes on; a temperature for weights that are "
+            "gone is of no use: calibrate when the training has ended, or a copy of the file"
+        )
     after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
     sections = {view: its.evaluation.to_dict() for view, its in scores.items()}
     for view, its in after.items():
@@ -164,7 +169,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     pictures.save(pictures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
     if fits and not is_follower():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
-        written.append(calibration.store(path, fits, fitted_on))
+        written.append(calibration.store(path, experiment.checkpoint_sha256, fits, fitted_on))
     _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
     for view, its in scores.items():
         named = [] if view == "none" else [f"TTA {view}"]

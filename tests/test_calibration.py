@@ -12,7 +12,8 @@ from data.official_format import CLASSES
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cifar_lightning import calibration, pictures
+from cifar_lightning import calibration, checkpoint_file, pictures
+from cifar_lightning.classifier import Classifier
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.metrics import CALIBRATION_BINS, reliability
 
@@ -74,18 +75,18 @@ def test_a_sure_verdict_is_in_the_last_bin() -> None:
 def test_a_temperature_belongs_to_these_very_weights(tmp_path: Path) -> None:
     ckpt = tmp_path / "last.ckpt"
     ckpt.write_bytes(b"weights")
-    path = calibration.store(ckpt, {"none": {"temperature": 1.5}}, "somewhere")
     sha256 = hashlib.sha256(b"weights").hexdigest()
+    path = calibration.store(ckpt, sha256, {"none": {"temperature": 1.5}}, "somewhere")
     assert path.name == f"last.temperature-{sha256[:12]}.json"
     assert calibration.stored(ckpt, sha256, "none") == 1.5
     assert calibration.stored(ckpt, sha256, "flip") is None
-    calibration.store(ckpt, {"flip": {"temperature": 1.25}}, "somewhere")
+    calibration.store(ckpt, sha256, {"flip": {"temperature": 1.25}}, "somewhere")
     assert [calibration.stored(ckpt, sha256, view) for view in ("none", "flip")] == [1.5, 1.25]
     ckpt.write_bytes(b"weights that were trained further")
-    other = calibration.sha256_of(ckpt)
+    other = hashlib.sha256(ckpt.read_bytes()).hexdigest()
     assert calibration.stored(ckpt, other, "none") is None
     assert calibration.stale(ckpt, other) == [path]
-    calibration.store(ckpt, {"none": {"temperature": 2.0}}, "somewhere")
+    calibration.store(ckpt, other, {"none": {"temperature": 2.0}}, "somewhere")
     assert not path.exists()
     assert not calibration.stale(ckpt, other)
 
@@ -96,7 +97,7 @@ def test_a_temperature_belongs_to_these_very_weights(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(content: str, tmp_path: Path) -> None:
     ckpt = tmp_path / "last.ckpt"
     ckpt.write_bytes(b"weights")
-    sha256 = calibration.sha256_of(ckpt)
+    sha256 = hashlib.sha256(b"weights").hexdigest()
     calibration.path_for(ckpt, sha256).write_text(content)
     with pytest.raises(CheckpointError, match="is damaged; remove it, and fit anew with test --calibrate"):
         calibration.stored(ckpt, sha256, "none")
@@ -134,6 +135,20 @@ def test_weights_that_trained_further_are_not_calibrated(fit: Fit, run: Run) -> 
     _, out, _ = run("predict", "--ckpt", "--split", "test")
     assert "not calibrated, last.temperature-" in out
     assert "belongs to other weights" in out
+
+
+def test_weights_that_are_replaced_meanwhile_get_no_temperature(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = fit()
+    last = folder / "checkpoints" / "last.ckpt"
+    monkeypatch.setattr(
+        Classifier, "on_test_start", lambda self: checkpoint_file.write(checkpoint_file.read(last), last)
+    )
+    exit_code, _, err = run("test", "--ckpt", "last", "--calibrate")
+    assert exit_code == 4
+    assert "was replaced while it was scored" in err
+    assert not list(last.parent.glob("*.json"))
 
 
 def test_without_a_validation_split_there_is_nothing_to_fit_on(fit: Fit, run: Run) -> None:

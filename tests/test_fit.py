@@ -327,6 +327,9 @@ def test_a_cut_epoch_and_a_timed_checkpoint_go_on_the_same_way(
         (["--trainer.accumulate_grad_batches=2"], 1),
         (["--trainer.val_check_interval=2"], 2),
         (["--trainer.val_check_interval=2"], 3),
+        (["--trainer.val_check_interval=4", "--trainer.check_val_every_n_epoch=null"], 7),  # due in mid-epoch
+        (["--trainer.max_steps=100"], 4),
+        (["--trainer.max_steps=12"], 7),
     ],
 )
 def test_a_stop_waits_for_a_moment_that_can_be_resumed(
@@ -342,13 +345,115 @@ def test_a_stop_waits_for_a_moment_that_can_be_resumed(
     assert_same_state(whole, folder)
 
 
-def test_an_epoch_cut_by_max_steps_goes_on_as_the_same_epoch(fit: Fit, run: Run) -> None:
+PLATEAU_CLASS = "lightning.pytorch.cli.ReduceLROnPlateau"  # torch has one of that name too
+PLATEAU = [
+    "--trainer.max_epochs=6", f"--model.scheduler={PLATEAU_CLASS}", "--model.scheduler.monitor=val/loss",
+    "--model.scheduler.mode=max", "--model.scheduler.patience=0", "--model.scheduler.factor=0.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "step"),
+    [
+        ([], 4),
+        ([], 7),
+        (["--trainer.val_check_interval=3"], 8),  # between the validation and the epoch's end
+        (["--trainer.check_val_every_n_epoch=2"], 9),
+    ],
+)
+def test_a_plateau_goes_on_as_if_the_run_had_not_been_stopped(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], step: int
+) -> None:
+    whole, _ = fit(*PLATEAU, *flags)
+    assert len(set(rates(whole))) > 1
+    with monkeypatch.context() as context:
+        signal_at(context, "on_train_batch_start", step, signal.SIGINT)
+        assert run("fit", *TINY_FLAGS, *PLATEAU, *flags, "--trainer.default_root_dir=stopped")[0] == 130
+    (folder,) = Path("stopped").glob("*/*")
+    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_same_state(whole, folder)
+
+
+def test_an_epoch_that_validated_before_a_stop_can_be_the_best(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--trainer.max_epochs=1", "--trainer.val_check_interval=3"]
+    whole, _ = fit(*flags)
+    with monkeypatch.context() as context:
+        signal_at(context, "on_train_batch_start", 3, signal.SIGINT)
+        assert run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
+    (folder,) = Path("stopped").glob("*/*")
+    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    assert_same_state(whole, folder, "best")
+
+
+def test_an_epoch_cut_by_max_steps_is_an_epoch(fit: Fit, run: Run) -> None:
     folder, _ = fit("--trainer.max_steps=7")
-    # Lightning counts the cut epoch towards max_epochs, hence 4 for three.
-    assert run("fit", "--ckpt", "last", "--trainer.max_steps=12", "--trainer.max_epochs=4")[0] == 0
-    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
+    assert [row["epoch"] for row in table(folder / "metrics.csv")] == ["1", "2"]
+    assert all(row["val_loss"] for row in table(folder / "metrics.csv"))
+    assert run("fit", "--ckpt", "last", "--trainer.max_steps=12", "--trainer.max_epochs=3")[0] == 0
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 12
+    assert last["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"epoch": 3, "next_batch": 0}]
     assert [row["epoch"] for row in table(folder / "metrics.csv")] == ["1", "2", "3"]
     assert [row["epoch"] for row in table(folder / "timings.csv")] == ["1", "2", "3"]
+
+
+def test_a_run_that_was_moved_keeps_its_best_epoch(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = fit()
+    best = {path.name: path.read_bytes() for path in folder.glob("checkpoints/best.ckpt")}
+    Path("lightning_logs").rename("moved")
+    monkeypatch.setattr(SplitMetrics, "compute", lambda self: {"loss": 9.0, "accuracy": 0.0})
+    flags = ["--trainer.max_epochs=3", "--trainer.default_root_dir=moved", "--final_test=false"]
+    assert run("fit", "--ckpt", "last", *flags)[0] == 0
+    (folder,) = Path("moved").glob("*/*")
+    assert {path.name: path.read_bytes() for path in folder.glob("checkpoints/best.ckpt")} == best
+    assert str(folder.resolve()) in str(
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    )
+
+
+def test_a_signal_while_pictures_are_drawn_after_the_last_epoch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar_lightning.fit.describe", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    exit_code, out, err = run("fit", *TINY_FLAGS)
+    assert exit_code == 143
+    assert "stopped after the last epoch, 2, before the test; go on with: " in err
+    assert "test " not in out
+
+
+def test_a_fast_dev_run_leaves_the_test_set_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "test_step", lambda *arguments: pytest.fail("the test set was looked at"))
+    exit_code, out, err = run("fit", *TINY_FLAGS, "--trainer.fast_dev_run=true")
+    assert exit_code == 0, err
+    assert "not scored: fast_dev_run" in out
+
+
+def test_an_error_in_the_first_epoch_keeps_what_was_saved(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY_S", 0.0)
+
+    def fail(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == 3:
+            raise ValueError("Expected more than 1 value per channel when training")
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", fail)
+    exit_code, _, err = run("fit", *TINY_FLAGS)
+    assert exit_code == 1
+    assert "Expected more than 1 value" in err
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert record_of(folder)["status"] == "failed"
+
+
+def test_ckpt_last_looks_where_a_config_says_that_runs_lie(fit: Fit, run: Run) -> None:
+    fit()
+    wait_for_the_next_second()
+    Path("mine.yaml").write_text("trainer: {default_root_dir: mine}\n")
+    assert run("fit", *TINY_FLAGS, "--config=mine.yaml", "--trainer.max_epochs=1")[0] == 0
+    fit()
+    exit_code, out, _ = run("test", "--config=mine.yaml", "--ckpt", "last")
+    assert exit_code == 0
+    assert "mine/mine/" in out
 
 
 def test_an_epoch_that_was_logged_and_not_saved_is_not_doubled(

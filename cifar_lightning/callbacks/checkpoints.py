@@ -16,12 +16,15 @@ SAVE_EVERY_S = 300.0  # what a crash costs at most, where an epoch takes longer
 def is_between_steps(trainer: Trainer, batch_idx: int) -> bool:
     """Whether a checkpoint written after this batch can be resumed exactly.
 
-    Not after an epoch's last batch, nor any after which validation is due: Lightning would resume past it. Not between
-    two batches whose gradients are added up: gradients are not part of a checkpoint.
+    Not after an epoch's last batch, which the batch is as well where the training has been told to stop, nor any after
+    which validation is due: Lightning would resume past it. Not between two batches whose gradients are added up:
+    gradients are not part of a checkpoint.
     """
     done = batch_idx + 1
-    is_validated_next = done >= trainer.num_training_batches or done % (trainer.val_check_batch or math.inf) == 0
-    return not is_validated_next and done % trainer.accumulate_grad_batches == 0
+    # Without check_val_every_n_epoch Lightning counts the batches from one validation to the next over the epochs.
+    counted = done if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx + 1
+    is_validated_next = done >= trainer.num_training_batches or counted % (trainer.val_check_batch or math.inf) == 0
+    return not is_validated_next and not trainer.should_stop and done % trainer.accumulate_grad_batches == 0
 
 
 class EpochCheckpoint(ModelCheckpoint):
@@ -46,6 +49,24 @@ class EpochCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         """The file's name. Lightning asks at every hook of every step, and its own answer is put together each time."""
         return self._name
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint, also where the run's folder has been moved.
+
+        Lightning forgets the best score then, and the next epoch would replace a better one. In a new run's folder,
+        where there is no file yet, it should.
+        """
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        if (folder / f"{self._name}.ckpt").is_file():
+            paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
+            scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            state_dict = {**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores}
+        super().load_state_dict(state_dict)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

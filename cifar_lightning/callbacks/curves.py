@@ -38,7 +38,6 @@ class LearningCurves(Callback):
         self.label_smoothing = label_smoothing
         self.rows: list[dict[str, float]] = []
         self._learning_rate = math.nan
-        self._val: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After a resume: what was written after the checkpoint, or of an epoch that goes on, is dropped."""
@@ -53,12 +52,6 @@ class LearningCurves(Callback):
         """The rate that the epoch starts with; schedulers move it before the epoch ends."""
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the validation result for the epoch's row."""
-        assert isinstance(pl_module, Classifier)
-        if not trainer.sanity_checking:
-            self._val = pl_module.epoch_metrics("val")
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the row. Runs before the checkpoints of the epoch, so that they hold it.
 
@@ -69,14 +62,13 @@ class LearningCurves(Callback):
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "learning_rate": self._learning_rate}
         row |= {f"train_{name}": value for name, value in pl_module.epoch_metrics("train").items()}
-        row |= {f"val_{name}": value for name, value in self._val.items()}
+        row |= {f"val_{name}": value for name, value in pl_module.validated.items()}
         for split in ("train", "val"):
             if not math.isfinite(loss := row.get(f"{split}_loss", 0.0)):
                 raise NonFiniteError(
                     f"the {split} loss of epoch {epoch} is {loss}; nothing was saved at the end of this epoch; "
                     f"try a lower --model.optimizer.lr (it was {self._learning_rate:g})"
                 )
-        self._val = {}
         self.rows.append(row)
         self._write_csv()
         self._log(trainer, row)
@@ -99,13 +91,12 @@ class LearningCurves(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"rows": self.rows, "learning_rate": self._learning_rate, "val": self._val}
+        return {"rows": self.rows, "learning_rate": self._learning_rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.rows = list(state_dict["rows"])
         self._learning_rate = state_dict["learning_rate"]
-        self._val = state_dict["val"]
 
     def _write_csv(self) -> None:
         columns = [name for name in COLUMNS if any(name in row for row in self.rows)]

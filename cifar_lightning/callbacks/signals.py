@@ -51,7 +51,7 @@ class StopSignals(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A signal during validation: the epoch's checkpoint has just been written."""
-        self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer, f"after epoch {trainer.current_epoch}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -61,11 +61,11 @@ class StopSignals(Callback):
         if self._is_stopping and is_between_steps(trainer, batch_idx):
             if self.checkpoint is not None:
                 trainer.save_checkpoint(self.checkpoint)
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, f"in epoch {trainer.current_epoch + 1}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A signal in the very last epoch: before the test begins."""
-        self._stop_if_asked(trainer)
+        """A signal in the very last epoch, or while `InNoHurry` draws after it: before the test begins."""
+        self._stop_if_asked(trainer, f"after the last epoch, {trainer.current_epoch}, before the test")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -74,14 +74,13 @@ class StopSignals(Callback):
         if not follower.is_follower():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
-    def _stop_if_asked(self, trainer: Trainer) -> None:
+    def _stop_if_asked(self, trainer: Trainer, where: str) -> None:
         if not ranks.any_of(trainer, self.received is not None):
             return
         received = self.received or signal.SIGTERM  # another process was told to stop, which is as good
         if self.checkpoint is None:
             raise Stopped("stopped; this run keeps no checkpoints", received)
         raise Stopped(
-            f"stopped in epoch {trainer.current_epoch + 1}; go on with: "
-            f"python -m cifar_lightning fit --ckpt {self.checkpoint}",
+            f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}",
             received,
         )

@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from cifar_lightning import calibration, checkpoint
+from cifar_lightning import checkpoint
 from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data import layout, synthetic
@@ -68,7 +68,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     Raises:
         CheckpointError: it cannot be read, is damaged, names a class that is not trusted, or holds another net.
     """
-    content = checkpoint.load(path)
+    content, sha256 = checkpoint.load_with_digest(path)
     config = checkpoint.config_of(content)
     identity = content[KEY]["identity"]
     settings = config["model"]
@@ -80,7 +80,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     _check_outputs(model.eval().requires_grad_(False), len(names), path)
     return Trained(
         path=path,
-        sha256=calibration.sha256_of(path),
+        sha256=sha256,
         model=model,
         class_names=names,
         recipe=str(identity["recipe"]),

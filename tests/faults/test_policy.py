@@ -72,6 +72,10 @@ def test_another_machine_is_told(cli: ForkServer) -> None:
 def test_the_same_is_not_told() -> None:
     config, machine = {"data": {"batch_size": 8}, "seed_everything": 0}, {"threads": 1}
     assert departures(config, json.loads(json.dumps(config)), machine, dict(machine)) is None
+    other = {"data": {"batch_size": 8}, "seed_everything": 0, "trainer": {"max_epochs": 3}, "final_test": False}
+    assert departures(config | {"trainer": {"max_epochs": 2}}, other, machine, machine) is None
+    nets = [{"model": {"net": {"class_path": "Net", "init_args": {"dropout": value}}}} for value in (0.3, 0.0)]
+    assert "model.net.dropout 0.3 before, 0.0 now" in str(departures(*nets, machine, machine))
     assert "threads unknown before, 1 now" in str(departures(config, config, {}, machine))
 
 
