@@ -6,7 +6,8 @@
 | batch size, accumulation, share of the epoch | refused while one of our schedules counts its steps by them |
 | batch size, seed, augmentation within an epoch | refused: the checkpoint names the next batch by its number |
 | rate and other values of the optimizer | taken; refused where a scheduler's state holds the rates |
-| batch size, seed, augmentation after an epoch; precision | taken, with one line: no longer the run that was stopped |
+| batch size, seed, augmentation after an epoch; precision, | taken, with one line: no longer the run that was stopped |
+| other settings of data and model, clipping, callbacks | (`departures.py`) |
 | threads, device, number of devices, CPU, torch | the same line: nobody promises the same bits there |
 
 Flags win over the checkpoint's configuration. Where the checkpoint's state would undo a flag, or the flag would make
