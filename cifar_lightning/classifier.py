@@ -168,9 +168,9 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Publishes `val/loss` and `val/accuracy`, and keeps them for the epoch's end."""
-        self._publish("val")
+        figures = self._publish("val")
         if not self.trainer.sanity_checking:
-            self.validated = self.epoch_metrics("val")
+            self.validated = figures
 
     def on_test_epoch_end(self) -> None:
         """Publishes `test/loss` and `test/accuracy`."""
@@ -221,9 +221,11 @@ class Classifier(LightningModule):
         """The sums of 'train', 'val' or 'test'."""
         return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[split]
 
-    def _publish(self, split: str) -> None:
+    def _publish(self, split: str) -> dict[str, float]:
         # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
-        self.log_dict({f"{split}/{name}": value for name, value in self.epoch_metrics(split).items()}, logger=False)
+        figures = self.epoch_metrics(split)
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, logger=False)
+        return figures
 
 
 def _states(checkpoint: dict[str, Any]) -> list[dict[str, Tensor]]:

@@ -20,6 +20,7 @@ from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.callbacks.step_limit import StepLimit
 from cifar_lightning.checkpoint_io import SafeCheckpointIO
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.config_checks import check_settings
 from cifar_lightning.config_errors import explain
 from cifar_lightning.config_files import check_files, values_of
 from cifar_lightning.data.datamodule import CIFAR10DataModule
@@ -29,7 +30,6 @@ from cifar_lightning.noise import quieten
 
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
-MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
@@ -136,42 +136,13 @@ class Experiment(LightningCLI):
         trainer = self.config.trainer
         if str(trainer.devices) == "auto":
             trainer.devices = 1  # where Lightning would take every GPU
-        if trainer.num_nodes != 1:
-            raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
-        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by them
-            if trainer[name] is not None and trainer[name] < 1:
-                raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
-        if trainer.strategy not in ("auto", "ddp"):
-            raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
-        for name, example in (("data.augment", "flip"), ("model.tta", "views")):
-            if self.config[name] is None:
-                raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
-        self._check_monitor()
-        if self.verb == "fit" and trainer.overfit_batches:
-            raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
-        if trainer.limit_test_batches is not None:
-            raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
+        check_settings(self.config, self.verb)
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if self.accelerator == "cpu" and not torch.cuda.is_available():
             cpu.skip_gpu_search()
         if trainer.precision is None:
             trainer.precision = environment.native_precision(self.accelerator)
-
-    def _check_monitor(self) -> None:
-        scheduler = self.config.model.scheduler
-        if scheduler is None or not scheduler.class_path.endswith(".ReduceLROnPlateau"):
-            return
-        if scheduler.class_path.startswith("torch."):
-            raise ConfigError(
-                "model.scheduler: torch's ReduceLROnPlateau does not name what it watches; give "
-                "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor val/loss"
-            )
-        monitor = scheduler.init_args.monitor
-        if monitor not in MONITORED:
-            raise ConfigError(f"model.scheduler.monitor must be one of {', '.join(MONITORED)}, got {monitor!r}")
-        if monitor.startswith("val/") and self.config.data.val_size == 0:
-            raise ConfigError(f"model.scheduler.monitor {monitor} needs a validation split: give data.val_size")
 
     @property
     def accelerator(self) -> str:

@@ -250,6 +250,16 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int
     monkeypatch.setattr(Classifier, hook, send)
 
 
+def stopped_and_gone_on(run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], step: int) -> Path:
+    """The folder of a run that got Ctrl-C in training step `step` and went on to its end."""
+    with monkeypatch.context() as context:
+        signal_at(context, "on_train_batch_start", step, signal.SIGINT)
+        assert run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
+    (folder,) = Path("stopped").glob("*/*")
+    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    return folder
+
+
 RESUME_FLAGS = ["--trainer.max_epochs=3", "--model.scheduler=StepLR", "--model.scheduler.step_size=1"]
 TRIANGULAR = [
     "--trainer.max_epochs=3", "--model.scheduler=TriangularLR", "--model.scheduler.start=0.2",
@@ -336,11 +346,7 @@ def test_a_stop_waits_for_a_moment_that_can_be_resumed(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], step: int
 ) -> None:
     whole, _ = fit(*RESUME_FLAGS, *flags)
-    with monkeypatch.context() as context:
-        signal_at(context, "on_train_batch_start", step, signal.SIGINT)
-        assert run("fit", *TINY_FLAGS, *RESUME_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
-    (folder,) = Path("stopped").glob("*/*")
-    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    folder = stopped_and_gone_on(run, monkeypatch, [*RESUME_FLAGS, *flags], step)
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     assert_same_state(whole, folder)
 
@@ -366,11 +372,7 @@ def test_a_plateau_goes_on_as_if_the_run_had_not_been_stopped(
 ) -> None:
     whole, _ = fit(*PLATEAU, *flags)
     assert len(set(rates(whole))) > 1
-    with monkeypatch.context() as context:
-        signal_at(context, "on_train_batch_start", step, signal.SIGINT)
-        assert run("fit", *TINY_FLAGS, *PLATEAU, *flags, "--trainer.default_root_dir=stopped")[0] == 130
-    (folder,) = Path("stopped").glob("*/*")
-    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    folder = stopped_and_gone_on(run, monkeypatch, [*PLATEAU, *flags], step)
     assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     assert_same_state(whole, folder)
 
@@ -380,11 +382,7 @@ def test_an_epoch_that_validated_before_a_stop_can_be_the_best(
 ) -> None:
     flags = ["--trainer.max_epochs=1", "--trainer.val_check_interval=3"]
     whole, _ = fit(*flags)
-    with monkeypatch.context() as context:
-        signal_at(context, "on_train_batch_start", 3, signal.SIGINT)
-        assert run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
-    (folder,) = Path("stopped").glob("*/*")
-    assert run("fit", "--ckpt", "last", "--trainer.default_root_dir=stopped")[0] == 0
+    folder = stopped_and_gone_on(run, monkeypatch, flags, 3)
     assert_same_state(whole, folder, "best")
 
 
