@@ -22,11 +22,11 @@ from typing import Any
 
 from scipy import stats
 
-from cifar_lightning import environment, runs
 from cifar_lightning.cli import main as command
-from cifar_lightning.files import write_json
-from cifar_lightning.results import RESULTS
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RESULTS
+from cifar_lightning.runs.settings import without_folders
 
 WHOLE = "all parts"
 ADAM = "--model.optimizer=torch.optim.Adam"
@@ -78,7 +78,7 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
     recipe, name, seed, logs = job
     ablation = ABLATIONS[recipe]
     place = logs / f"{list(ablation.variants).index(name)}-{seed}"
-    record = runs.finished_run(place)
+    record = run_dir.finished_run(place)
     if record is None:
         flags = [
             "--config",
@@ -92,7 +92,7 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
         places = [f"--seed_everything={seed}", f"--trainer.default_root_dir={place}"]
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             exit_code = command(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
-        record = runs.finished_run(place)
+        record = run_dir.finished_run(place)
         if exit_code or record is None:
             raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
     print(f"{name}, seed {seed}: {record['metrics']['last_epoch']['val_accuracy']:.2%}", flush=True)

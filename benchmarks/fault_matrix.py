@@ -20,8 +20,8 @@ from typing import Any
 import guard
 import pytest
 
-from cifar_lightning import environment
-from cifar_lightning.files import write_json
+from cifar_lightning.runs import environment
+from cifar_lightning.runs.atomic import write_json
 
 COUNTS = {"FAULTS_KILLS": 20, "FAULTS_SAVE_KILLS": 50, "FAULTS_FUZZ": 500, "FAULTS_FLIPS": 3000}
 TESTS = Path(__file__).parents[1] / "tests"

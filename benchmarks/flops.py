@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning import environment
-from cifar_lightning.config import Experiment
-from cifar_lightning.files import write_json
-from cifar_lightning.flops import count
+from cifar_lightning.config.parser import Experiment
+from cifar_lightning.runs import environment
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.study.flops import count
 
 CONFIGS = [*sorted(Path("configs/speed").glob("*.yaml")), Path("configs/resnet18.yaml")]
 TRAINING_IMAGES, TEST_IMAGES = 50_000, 10_000

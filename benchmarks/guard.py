@@ -20,9 +20,9 @@ from torch import Tensor
 from cifar_lightning.bench.measure import difference, summaries
 from cifar_lightning.bench.one_layer import OneLayer
 from cifar_lightning.bench.quiet import out_of_sight, signal_handlers_kept
-from cifar_lightning.callbacks.finite import FiniteGuard
-from cifar_lightning.callbacks.no_profiler import NoProfiler
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.trainer import NoProfiler
 
 BATCH_SIZE, WARMUP_STEPS, BLOCK_STEPS, ROUNDS = 30, 200, 200, 50
 NAMES = ("without", "guard")

@@ -15,9 +15,9 @@ from typing import Any
 
 from scipy import stats
 
-from cifar_lightning import runs
-from cifar_lightning.files import write_json
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import run_dir
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.settings import without_folders
 
 PRECISIONS = ("bf16-mixed", "32-true")
 MARGIN = 0.01  # one point of accuracy
@@ -29,7 +29,7 @@ def train(logs: Path, precision: str, seed: int) -> dict[str, Any]:
     flags = ["--config", str(CONFIG), "--final_test", "false", "--trainer.precision", precision]
     places = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(logs)]
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags, *places], check=True)
-    record = runs.finished_run(logs)
+    record = run_dir.finished_run(logs)
     assert record is not None
     return record
 
@@ -66,7 +66,7 @@ def main() -> None:
         pairs.append({})
         for precision in PRECISIONS:
             logs = arguments.logs / f"{precision}-{seed}"
-            pairs[-1][precision] = runs.finished_run(logs) or train(logs, precision, seed)
+            pairs[-1][precision] = run_dir.finished_run(logs) or train(logs, precision, seed)
     first = pairs[0]["bf16-mixed"]
     keys = ("commit", "dirty", "versions", "hardware", "config")
     for run in (run for pair in pairs for run in pair.values()):

@@ -20,18 +20,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cifar_lightning import cpu, environment
+from cifar_lightning import process
 from cifar_lightning.bench.measure import Summary, interleave, ratios, summaries
 from cifar_lightning.bench.workbench import find_data
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.layout import CLASS_NAMES
-from cifar_lightning.files import write_json
-from cifar_lightning.inference import formats, picture
-from cifar_lightning.inference.graph import graph_of
+from cifar_lightning.inference import export, preprocess
+from cifar_lightning.inference.export import graph_of
+from cifar_lightning.inference.inputs import read_all
+from cifar_lightning.inference.loading import Trained
 from cifar_lightning.inference.predictor import Predictor
-from cifar_lightning.inference.reader import read_all
-from cifar_lightning.inference.trained import Trained
 from cifar_lightning.nets.report_cnn import ReportCNN
+from cifar_lightning.runs import environment
+from cifar_lightning.runs.atomic import write_json
 
 BATCH = 512
 NOISE = 12  # grey levels: an enlarged picture alone is smoother, and so sooner decoded, than a photograph
@@ -74,12 +75,12 @@ def stages(predictor: Predictor, files: dict[str, list[Path]], images: Tensor, r
         image.load()
     batch = images[:BATCH]
     contestants: dict[str, Callable[[], float]] = {
-        f"decode and resize, {kind}": lambda paths=paths: seconds_each(picture.read_picture, paths[:200])
+        f"decode and resize, {kind}": lambda paths=paths: seconds_each(preprocess.read_picture, paths[:200])
         for kind, paths in files.items()
     }
     contestants |= {
         "decode in full and resize, JPEG 640x480": lambda: seconds_each(_in_full, files["JPEG 640x480"][:200]),
-        "resize, 640x480 decoded in full": lambda: seconds_each(picture.to_pixels, opened),
+        "resize, 640x480 decoded in full": lambda: seconds_each(preprocess.to_pixels, opened),
         "net, batch 512": lambda: seconds_each(predictor.probabilities, [batch] * 3) / len(batch),
     }
     for kind, paths in files.items():
@@ -91,8 +92,8 @@ def forms(predictor: Predictor, images: Tensor, folder: Path, rounds: int) -> di
     """Seconds of a batch of 1 and of 512 for the net in eager form, compiled, and in onnxruntime, with ratios."""
     eager = Predictor(predictor.trained, accelerator="cpu", precision="32-true", is_calibrated=False)
     path = folder / "net.onnx"
-    path.write_bytes(formats.render("onnx", graph_of(eager), {}))
-    run_onnx, _ = formats.read("onnx", path)
+    path.write_bytes(export.render("onnx", graph_of(eager), {}))
+    run_onnx, _ = export.read("onnx", path)
     graph = graph_of(eager)
     compiled = torch.compile(graph, dynamic=False)  # one variant for each size of batch
     runs: dict[str, Callable[[Tensor], Tensor]] = {
@@ -119,7 +120,7 @@ def forms(predictor: Predictor, images: Tensor, folder: Path, rounds: int) -> di
 
 def _in_full(path: Path) -> None:
     with Image.open(path) as image:
-        picture.to_pixels(image)
+        preprocess.to_pixels(image)
 
 
 def _everything(predictor: Predictor, paths: Sequence[Path]) -> float:
@@ -177,5 +178,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cpu.keep_freed_memory()
+    process.keep_freed_memory()
     main()

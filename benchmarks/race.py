@@ -19,11 +19,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cifar_lightning import environment, runs
-from cifar_lightning.files import write_json
-from cifar_lightning.pictures import save
-from cifar_lightning.results import RESULTS, read_rows
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.figures import save
+from cifar_lightning.runs.record import RESULTS, read_rows
+from cifar_lightning.runs.settings import without_folders
 
 CONFIGS = {
     "cpu78": "configs/speed/cpu78.yaml",
@@ -41,7 +41,7 @@ def train(name: str, logs: Path) -> dict[str, Any]:
     flags = ["--config", CONFIGS[name], *FLAGS, "--trainer.default_root_dir", str(logs / name)]
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags], check=True)
     (folder,) = (logs / name).glob("*/*")
-    record = runs.read_record(folder)
+    record = run_dir.read_record(folder)
     if record["dirty"] is not False:
         sys.exit(f"the code changed before {folder} began: start again")
     epochs = points(read_rows(folder / "metrics.csv"), read_rows(folder / "timings.csv"))

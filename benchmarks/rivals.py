@@ -23,9 +23,9 @@ from unittest.mock import patch
 
 import torch
 
-from cifar_lightning import cpu
+from cifar_lightning import process
 
-cpu.keep_freed_memory()  # in the rivals' favour: `fit` has it too
+process.keep_freed_memory()  # in the rivals' favour: `fit` has it too
 
 from cifar_lightning.bench.contestants import bare_loop  # noqa: E402
 from cifar_lightning.bench.effort import FULL  # noqa: E402
@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if torch.cuda.is_available():
         parser.error("the rivals are timed on a CPU: hide the GPU with CUDA_VISIBLE_DEVICES=")
-    cpu.skip_gpu_search()
+    process.skip_gpu_search()
     report = arguments.rival == "report"
     timed = (
         time_report(arguments.precision, arguments.epochs)

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from scipy import stats
 
-from cifar_lightning import environment, runs
-from cifar_lightning.files import write_json
-from cifar_lightning.results import RESULTS, record_run
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RESULTS, record_run
+from cifar_lightning.runs.settings import without_folders
 
 PRECISIONS = ("bf16", "float32")
 
@@ -49,9 +49,9 @@ def train(config: Path, seed: int, logs: Path) -> Path:
     return folder
 
 
-def rival_turns(runs: int, rounds: int) -> list[int]:
+def rival_turns(run_dir: int, rounds: int) -> list[int]:
     """Before which of the runs, counted from 0, the rival is timed; `runs` stands for after the last."""
-    return sorted({round(turn * runs / (rounds - 1)) for turn in range(rounds)})
+    return sorted({round(turn * run_dir / (rounds - 1)) for turn in range(rounds)})
 
 
 def interval(values: list[float]) -> dict[str, float]:
@@ -125,7 +125,7 @@ def main() -> None:
             rivals += time_rival(arguments.rival)
         if seed < arguments.runs:
             folder = train(arguments.config, seed, arguments.logs)
-            records.append(runs.read_record(folder))
+            records.append(run_dir.read_record(folder))
             if arguments.record:
                 print(f"recorded {record_run(folder, RESULTS)}", flush=True)
     first = records[0]

@@ -11,13 +11,13 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning.environment import place
-from cifar_lightning.files import write_text
-from cifar_lightning.results import README, RESULTS, replace_table
-from cifar_lightning.study.definition import read_study
-from cifar_lightning.study.found import PUBLISHED_RUNS
-from cifar_lightning.study.intervals import summarise
+from cifar_lightning.runs.atomic import write_text
+from cifar_lightning.runs.environment import place
+from cifar_lightning.runs.record import README, RESULTS, replace_table
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
+from cifar_lightning.study.spec import read_study
+from cifar_lightning.study.stats import summarise
+from cifar_lightning.study.store import PUBLISHED_RUNS
 
 REPORT = Path("configs/report")
 

@@ -5,34 +5,17 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
 
-from cifar_lightning import ranks
-from cifar_lightning.callbacks.step_limit import StepLimit
+from cifar_lightning import distributed
 from cifar_lightning.metrics import SplitMetrics
+from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.schedules import ProgressLR
-from cifar_lightning.tta import TTA, averaged_logits
 
 Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,)
-
-
-def planned_steps(trainer: Trainer) -> int:
-    """The optimizer steps of the whole training, from the batches that the training data have.
-
-    Raises:
-        ValueError: nothing limits the training.
-    """
-    # Not trainer.estimated_stepping_batches, which drops a restored loader's state (Lightning issue 20550).
-    per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-    limits = [per_epoch * trainer.max_epochs] if trainer.max_epochs is not None and trainer.max_epochs >= 0 else []
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    limits += [callback.max_steps for callback in callbacks if isinstance(callback, StepLimit)]
-    if not limits:
-        raise ValueError("a schedule over the whole training needs its length: give --trainer.max_epochs")
-    return max(min(limits), 1)
 
 
 @runtime_checkable
@@ -84,6 +67,7 @@ class Classifier(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
         self.tta = tta
+        self.max_steps: int | None = None  # of the whole training, where it is limited by steps
         self.uses_tta = False  # in the evaluation that comes next
         self.validated: dict[str, float] = {}  # this epoch's last validation, also one from before a resume
         self.compiles, self._is_compiled = compile, False
@@ -123,14 +107,14 @@ class Classifier(LightningModule):
         """Tells the schedule how long the training is; after a resume too, where that may have changed."""
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ProgressLR):
-                config.scheduler.span(planned_steps(self.trainer))
+                config.scheduler.span(self._planned_steps())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Before the first step of all, and never on a resume: what the net computes from images."""
         if batch_idx == 0 and self.trainer.global_step == 0 and isinstance(self.net, StartsFromImages):
             images = batch[0]
             if self.trainer.world_size > 1:  # of all processes together, so that their number makes no difference
-                images = torch.cat([part.to(self.device) for part in ranks.gathered(images.cpu())])
+                images = torch.cat([part.to(self.device) for part in distributed.gathered(images.cpu())])
             self.net.start_from_images(images)
 
     def on_train_epoch_start(self) -> None:
@@ -141,12 +125,12 @@ class Classifier(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Validation always starts anew, in every process with the same net."""
         self.metrics_of("val").reset()
-        ranks.share_buffers(self.net)
+        distributed.share_buffers(self.net)
 
     def on_test_epoch_start(self) -> None:
         """A test always starts anew, in every process with the same net."""
         self.metrics_of("test").reset()
-        ranks.share_buffers(self.net)
+        distributed.share_buffers(self.net)
 
     def on_train_epoch_end(self) -> None:
         """Publishes the epoch's `train/...` and `val/...` to callbacks that monitor them, and to ReduceLROnPlateau.
@@ -180,7 +164,7 @@ class Classifier(LightningModule):
         """The epoch's sums so far are saved over all processes, since one file stands for all."""
         checkpoint["validated"] = self.validated
         for name, total in self._sums():
-            summed = ranks.sum_over_ranks(total)
+            summed = distributed.sum_over_ranks(total)
             for state in _states(checkpoint):
                 state[name] = summed
 
@@ -203,6 +187,18 @@ class Classifier(LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             config["reduce_on_plateau"] = False  # Lightning is not to step it: see on_train_epoch_end
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _planned_steps(self) -> int:
+        """The optimizer steps of the whole training, from the batches that the training data have."""
+        # Not trainer.estimated_stepping_batches, which drops a restored loader's state (Lightning issue 20550).
+        trainer = self.trainer
+        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        limits = [] if self.max_steps is None else [self.max_steps]
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            limits.append(per_epoch * trainer.max_epochs)
+        if not limits:
+            raise ValueError("a schedule over the whole training needs its length: give --trainer.max_epochs")
+        return max(min(limits), 1)
 
     def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
         images, labels = batch

@@ -15,23 +15,26 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from cifar_lightning import __version__, cpu, follower
-from cifar_lightning.errors import ConfigError, UserError
-from cifar_lightning.suggest import did_you_mean
+from cifar_lightning import __version__, process
+from cifar_lightning.errors import ConfigError, UserError, did_you_mean
 
 Verb = Callable[[list[str]], int]
 
 # verb: (module, function, what `--help` says of it)
 VERBS: dict[str, tuple[str, str, str]] = {
-    "fit": ("cifar_lightning.fit", "fit", "train, then score the last weights on the test set once"),
-    "validate": ("cifar_lightning.score", "validate", "score a checkpoint on the validation split"),
-    "test": ("cifar_lightning.score", "test", "score a checkpoint on the 10,000 test images"),
+    "fit": ("cifar_lightning.training.fit", "fit", "train, then score the last weights on the test set once"),
+    "validate": ("cifar_lightning.training.evaluate", "validate", "score a checkpoint on the validation split"),
+    "test": ("cifar_lightning.training.evaluate", "test", "score a checkpoint on the 10,000 test images"),
     "predict": ("cifar_lightning.inference.command", "main", "classify pictures of your own, or the test set"),
     "export": ("cifar_lightning.inference.export", "main", "write the trained net as one file: ONNX or torch"),
     "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop a picture, see the verdict"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
-    "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
+    "record": (
+        "cifar_lightning.runs.record",
+        "main",
+        "copy a finished run into results/ and the README's table",
+    ),
     "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
 
@@ -73,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _on_sigterm)
     threading.excepthook = _on_thread_error
-    if follower.is_follower():
+    if process.is_follower():
         return _follow(arguments)
     try:
         return _dispatch(arguments)
@@ -132,7 +135,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, _ = VERBS[name]
-    cpu.keep_freed_memory()
+    process.keep_freed_memory()
     return _verb(module, function)(rest)
 
 

@@ -1,7 +1,7 @@
-"""What a user can be told instead of a traceback: one line (what, where, the fix) and an exit code.
+"""'Did you mean': the nearest known name to a mistyped one."""
 
-Imports nothing: every room may raise these, and the CLI turns them into text before torch is loaded.
-"""
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -44,3 +44,13 @@ class PictureError(UserError):
     """A picture cannot be read. The text is the reason alone: whoever knows the file's name puts it in front."""
 
     exit_code = 6
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns `", did you mean 'x'?"` for the closest of `known`, or an empty string where nothing is close."""
+    known = list(known)
+    begun = [other for other in known if other.startswith(name)]
+    if len(begun) == 1:  # cut short, which is nearer than any letter that is wrong
+        return f", did you mean {begun[0]!r}?"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""

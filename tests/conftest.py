@@ -76,13 +76,13 @@ def run(
     """Runs a verb of the CLI in this process in a folder of its own; returns exit code, stdout and stderr."""
     from matplotlib.figure import Figure
 
-    from cifar_lightning import pictures
     from cifar_lightning.cli import main
+    from cifar_lightning.runs import figures
 
     # Drawing takes longer than training the tiny net: only tests that are marked `draws` have the true figures.
     if not request.node.get_closest_marker("draws"):
         for figure in ("sample_grid", "curves", "confusion", "worst_mistakes", "reliability"):
-            monkeypatch.setattr(pictures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
+            monkeypatch.setattr(figures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
 
     folder = tmp_path / "a folder näme"
     folder.mkdir()

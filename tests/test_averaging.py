@@ -41,7 +41,7 @@ def test_an_averaged_run_that_was_cut_goes_on_bit_for_bit(run: Run, monkeypatch:
             raise KeyboardInterrupt("as if by kill -9: no callback may save")
 
     with monkeypatch.context() as context:
-        context.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY_S", 0.0)
+        context.setattr("cifar_lightning.training.callbacks.checkpoint.SAVE_EVERY_S", 0.0)
         context.setattr(Classifier, "on_train_batch_start", kill)
         assert run("fit", *FLAGS, "--trainer.default_root_dir=cut")[0] == 130
     (last,) = Path("cut").glob("*/*/checkpoints/last.ckpt")

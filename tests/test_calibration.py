@@ -12,10 +12,10 @@ from data.official_format import CLASSES
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cifar_lightning import calibration, checkpoint_file, pictures
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.metrics import CALIBRATION_BINS, reliability
+from cifar_lightning.runs import calibration, checkpoint, figures
 
 Run = Callable[..., tuple[int, str, str]]
 Fit = Callable[..., tuple[Path, str]]
@@ -142,9 +142,7 @@ def test_weights_that_are_replaced_meanwhile_get_no_temperature(
 ) -> None:
     folder, _ = fit()
     last = folder / "checkpoints" / "last.ckpt"
-    monkeypatch.setattr(
-        Classifier, "on_test_start", lambda self: checkpoint_file.write(checkpoint_file.read(last), last)
-    )
+    monkeypatch.setattr(Classifier, "on_test_start", lambda self: checkpoint.write(checkpoint.read(last), last))
     exit_code, _, err = run("test", "--ckpt", "last", "--calibrate")
     assert exit_code == 4
     assert "was replaced while it was scored" in err
@@ -162,7 +160,7 @@ def test_without_a_validation_split_there_is_nothing_to_fit_on(fit: Fit, run: Ru
 
 def test_the_diagram_shows_every_bin() -> None:
     bins = reliability(*drawn(2.0, 1000))
-    figure = pictures.reliability({"before": bins, "after": bins[:3]}, "title")
+    figure = figures.reliability({"before": bins, "after": bins[:3]}, "title")
     assert len(figure.axes) == 4
     for axes, expected in zip(figure.axes[:2], (bins, bins[:3]), strict=True):
         (_, line) = axes.lines

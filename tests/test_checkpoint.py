@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lightning import checkpoint
-from cifar_lightning.callbacks.resume_state import KEY
 from cifar_lightning.errors import CheckpointError
+from cifar_lightning.runs import checkpoint
+from cifar_lightning.runs.checkpoint import KEY
 
 
 @pytest.fixture

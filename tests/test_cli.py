@@ -50,7 +50,7 @@ def test_exit_codes(
     def fails(arguments: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("cifar_lightning.fit.fit", fails)
+    monkeypatch.setattr("cifar_lightning.training.fit.fit", fails)
     assert cli.main(["fit"]) == exit_code
     err = capsys.readouterr().err
     assert err.count("\n") == 1

@@ -8,9 +8,9 @@ import torch
 import yaml
 from tiny import TINY_FLAGS
 
-from cifar_lightning.config import Experiment
-from cifar_lightning.config_files import values_of
-from cifar_lightning.data.augment import Augmentation
+from cifar_lightning.config.parser import Experiment
+from cifar_lightning.config.validation import values_of
+from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.nets.report_cnn import ReportCNN
 

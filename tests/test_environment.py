@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_lightning import environment
+from cifar_lightning.runs import environment
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lightning.errors import OutputError
-from cifar_lightning.files import sweep, write_bytes, write_csv, write_json, write_text
+from cifar_lightning.runs.atomic import sweep, write_bytes, write_csv, write_json, write_text
 
 
 def test_csv_keeps_every_digit_and_writes_whole_numbers_whole(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_a_cut_epoch_and_a_timed_checkpoint_go_on_the_same_way(
             raise killed
 
     with monkeypatch.context() as context:
-        context.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY_S", 0.0)
+        context.setattr("cifar_lightning.training.callbacks.checkpoint.SAVE_EVERY_S", 0.0)
         context.setattr(Classifier, "on_train_batch_start", kill)
         assert run("fit", *TINY_FLAGS, *flags, "--trainer.default_root_dir=stopped")[0] == 130
     (folder,) = Path("stopped").glob("*/*")
@@ -413,7 +413,9 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(fit: Fit, run: Run, monkeypat
 
 
 def test_a_signal_while_pictures_are_drawn_after_the_last_epoch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_lightning.fit.describe", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "cifar_lightning.training.fit.describe", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
+    )
     exit_code, out, err = run("fit", *TINY_FLAGS)
     assert exit_code == 143
     assert "stopped after the last epoch, 2, before the test; go on with: " in err
@@ -428,7 +430,7 @@ def test_a_fast_dev_run_leaves_the_test_set_alone(run: Run, monkeypatch: pytest.
 
 
 def test_an_error_in_the_first_epoch_keeps_what_was_saved(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("cifar_lightning.training.callbacks.checkpoint.SAVE_EVERY_S", 0.0)
 
     def fail(self: Classifier, *arguments: Any) -> None:
         if self.global_step == 3:
@@ -677,7 +679,7 @@ def test_the_bar_reads_the_device_at_most_twice_a_second(fit: Fit, monkeypatch: 
     monkeypatch.setenv("FORCE_COLOR", "1")
     fit("--final_test=false")
     rare = len(reads)
-    monkeypatch.setattr("cifar_lightning.callbacks.progress.REFRESH_S", 0.0)
+    monkeypatch.setattr("cifar_lightning.training.callbacks.progress.REFRESH_S", 0.0)
     fit("--final_test=false")
     assert len(reads) - rare >= 10 > rare - 8  # each of 10 steps against those of half a second, beside the epochs' own
 

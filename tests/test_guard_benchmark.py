@@ -6,7 +6,7 @@ import pytest
 import torch
 from benchmark_scripts import load
 
-from cifar_lightning.callbacks.finite import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
 
 
 def test_blocks_with_and_without_the_guard_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 from tiny import TINY_FLAGS
 
-from cifar_lightning.callbacks import in_no_hurry
-from cifar_lightning.callbacks.in_no_hurry import InNoHurry
+from cifar_lightning.training.callbacks import in_no_hurry
+from cifar_lightning.training.callbacks.in_no_hurry import InNoHurry
 
 TRAINER = cast(Trainer, SimpleNamespace(is_global_zero=True))
 MODULE = cast(LightningModule, None)
@@ -34,7 +34,7 @@ def test_a_finished_run_that_is_extended_is_described_once(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described: list[object] = []
-    monkeypatch.setattr("cifar_lightning.fit.describe", lambda *parts: described.append(parts))
+    monkeypatch.setattr("cifar_lightning.training.fit.describe", lambda *parts: described.append(parts))
     assert run("fit", *TINY_FLAGS, "--trainer.max_epochs=1")[0] == 0
     assert run("fit", "--ckpt=last", "--trainer.max_epochs=2")[0] == 0
     assert len(described) == 1

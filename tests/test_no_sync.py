@@ -9,7 +9,7 @@ import torch
 from tiny import TINY_FLAGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cifar_lightning.callbacks import finite
+from cifar_lightning.training.callbacks import nan_guard
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -42,7 +42,7 @@ def test_reads_do_not_grow_with_the_steps(
     run: Run, monkeypatch: pytest.MonkeyPatch, flags: list[str], waits: bool
 ) -> None:
     if waits:  # the guard's flag is not read at each step: updates are masked by it
-        monkeypatch.setattr(finite, "is_read_at_once", lambda device: False)
+        monkeypatch.setattr(nan_guard, "is_read_at_once", lambda device: False)
     few = reads_of_an_epoch(run, *flags, "--data.batch_size=20")  # 2 steps
     many = reads_of_an_epoch(run, *flags, "--data.batch_size=2")  # 20 steps
     assert few == many

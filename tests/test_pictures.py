@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from cifar_lightning import pictures
+from cifar_lightning.runs import figures
 
 
 def test_sample_grid_shows_each_class_in_its_row() -> None:
     # Every image of class k is filled with the value 20 * k.
     labels = torch.tensor([1, 0, 1, 2, 0, 0])
     images = (labels * 20).to(torch.uint8)[:, None, None, None].expand(6, 32, 32, 3)
-    figure = pictures.sample_grid(images, labels, ["a", "b", "c"], per_class=2)
+    figure = figures.sample_grid(images, labels, ["a", "b", "c"], per_class=2)
     (axes,) = figure.axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
     sheet = np.asarray(axes.get_images()[0].get_array())
@@ -24,20 +24,20 @@ def test_curves_draw_both_splits_where_there_are_both() -> None:
         {"epoch": 1.0, "train_loss": 2.0, "train_accuracy": 0.1},
         {"epoch": 2.0, "train_loss": 1.0, "train_accuracy": 0.2},
     ]
-    figure = pictures.curves(rows, "title")
+    figure = figures.curves(rows, "title")
     assert [[list(line.get_ydata()) for line in axes.get_lines()] for axes in figure.axes] == [
         [[2.0, 1.0]],
         [[0.1, 0.2]],
     ]
     rows[1] |= {"val_loss": 1.5, "val_accuracy": 0.3}
-    (loss, accuracy) = pictures.curves(rows, "title").axes
+    (loss, accuracy) = figures.curves(rows, "title").axes
     assert [line.get_label() for line in loss.get_lines()] == ["training", "validation"]
     assert list(accuracy.get_lines()[1].get_xdata()) == [2.0]
 
 
 def test_a_smoothed_loss_is_named_so_and_the_accuracy_is_not() -> None:
     rows = [{"epoch": 1.0, "train_loss": 2.0, "train_accuracy": 0.1, "val_loss": 1.5, "val_accuracy": 0.3}]
-    labels = [[line.get_label() for line in axes.get_lines()] for axes in pictures.curves(rows, "title", 0.2).axes]
+    labels = [[line.get_label() for line in axes.get_lines()] for axes in figures.curves(rows, "title", 0.2).axes]
     assert labels == [["training (targets smoothed by 0.2)", "validation"], ["training", "validation"]]
 
 
@@ -45,7 +45,7 @@ def test_worst_mistakes_come_worst_first_and_hold_mistakes_only() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     logits = torch.tensor([[9.0, 0.0], [1.0, 2.0], [8.0, 0.0], [0.0, 1.0]])  # 1 is wrong, 2 is wrong with certainty
     images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
-    figure = pictures.worst_mistakes(images, labels, logits, ["cat", "dog"], columns=2, rows=1)
+    figure = figures.worst_mistakes(images, labels, logits, ["cat", "dog"], columns=2, rows=1)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["dog\nas cat 100%", "cat\nas dog 73%"]
     sheet = np.asarray(axes.get_images()[0].get_array())
@@ -53,14 +53,14 @@ def test_worst_mistakes_come_worst_first_and_hold_mistakes_only() -> None:
 
 
 def test_no_mistakes_is_an_empty_sheet() -> None:
-    figure = pictures.worst_mistakes(
+    figure = figures.worst_mistakes(
         torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.tensor([0]), torch.eye(2)[:1], ["a", "b"]
     )
     assert not figure.axes[0].texts
 
 
 def test_confusion_shows_counts_and_shares_of_the_true_class() -> None:
-    figure = pictures.confusion([[3, 1], [0, 0]], ["a", "b"], "title")
+    figure = figures.confusion([[3, 1], [0, 0]], ["a", "b"], "title")
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0"]
     assert np.asarray(axes.get_images()[0].get_array()).tolist() == [[0.75, 0.25], [0, 0]]

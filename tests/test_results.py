@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cifar_lightning import results
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.results import BEGIN, END
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import record
+from cifar_lightning.runs.record import BEGIN, END
+from cifar_lightning.runs.settings import without_folders
 
 PROJECT = Path(__file__).parent.parent
 
@@ -44,7 +44,7 @@ def finished(tmp_path: Path, name: str = "run-s0", **changes: object) -> Path:
 
 
 def test_a_record_holds_the_run_its_epochs_and_no_path_of_the_machine(tmp_path: Path) -> None:
-    target = results.record_run(finished(tmp_path), tmp_path / "results")
+    target = record.record_run(finished(tmp_path), tmp_path / "results")
     assert target == tmp_path / "results" / "final" / "run-s0.json"
     content = json.loads(target.read_text())
     assert content["epochs"] == [{"epoch": 1, "train_loss": 1.5}, {"epoch": 2, "train_loss": 1.25, "val_loss": 2}]
@@ -95,19 +95,19 @@ def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        results.record_run(finished(tmp_path, **changes), tmp_path / "results")
+        record.record_run(finished(tmp_path, **changes), tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
 def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path) -> None:
     recorded = tmp_path / "results"
-    results.record_run(finished(tmp_path, "a-s0"), recorded)
-    assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
-    results.record_run(
+    record.record_run(finished(tmp_path, "a-s0"), recorded)
+    assert "| 78.12% | 1 | 78.34% |" in record.render_table(record.read_results(recorded))
+    record.record_run(
         finished(tmp_path, "b-s1", seed=1, metrics={"epochs": 30, "test": {"accuracy": 0.7912, "images": 10_000}}),
         recorded,
     )
-    table = results.render_table(results.read_results(recorded))
+    table = record.render_table(record.read_results(recorded))
     assert (
         "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
     )
@@ -115,13 +115,13 @@ def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path)
 
 def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Path) -> None:
     recorded = tmp_path / "results"
-    results.record_run(finished(tmp_path, "a-s0"), recorded)
-    results.record_run(tmp_path / "logs" / "final" / "a-s0", recorded)  # the same run again replaces itself
+    record.record_run(finished(tmp_path, "a-s0"), recorded)
+    record.record_run(tmp_path / "logs" / "final" / "a-s0", recorded)  # the same run again replaces itself
     with pytest.raises(ConfigError, match=r"seed 0 of final is recorded already, in .*a-s0"):
-        results.record_run(finished(tmp_path, "b-s0"), recorded)
+        record.record_run(finished(tmp_path, "b-s0"), recorded)
     other = {"seed_everything": 1, "data": {"batch_size": 64}, "trainer": {"max_epochs": 30}}
     with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
-        results.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
+        record.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
     assert [path.name for path in recorded.glob("*/*.json")] == ["a-s0.json"]
 
 
@@ -142,25 +142,25 @@ def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Pat
 def test_which_settings_are_a_recipe_s(tmp_path: Path, change: dict[str, Any], is_the_same: bool) -> None:
     first = {"seed_everything": 0, "model": {"scheduler": None}, "data": {"batch_size": 30}, "trainer": {}}
     recorded = tmp_path / "results"
-    results.record_run(finished(tmp_path, "a-s0", config=first), recorded)
+    record.record_run(finished(tmp_path, "a-s0", config=first), recorded)
     second = finished(tmp_path, "b-s1", seed=1, config=first | change)
     if is_the_same:
-        results.record_run(second, recorded)
+        record.record_run(second, recorded)
     else:
         with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
-            results.record_run(second, recorded)
+            record.record_run(second, recorded)
 
 
 def test_the_table_replaces_the_one_between_the_marks_only() -> None:
     readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert results.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert record.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     for broken in ("before", f"{BEGIN} only", f"{END}{BEGIN}"):
         with pytest.raises(ConfigError, match="no place for the table"):
-            results.replace_table(broken, "new")
+            record.replace_table(broken, "new")
 
 
 def test_the_readme_s_table_is_that_of_the_recorded_runs() -> None:
-    recorded = [(path.relative_to(PROJECT), content) for path, content in results.read_results(PROJECT / "results")]
+    recorded = [(path.relative_to(PROJECT), content) for path, content in record.read_results(PROJECT / "results")]
     assert recorded, "no recorded runs found"
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert results.replace_table(readme, results.render_table(recorded)) == readme
+    assert record.replace_table(readme, record.render_table(recorded)) == readme

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lightning import runs
 from cifar_lightning.errors import CheckpointError, OutputError
+from cifar_lightning.runs import run_dir
 
 NOON = datetime(2026, 1, 2, 12, 0, 5)
 
 
 def test_the_folder_s_name(tmp_path: Path) -> None:
-    assert runs.create(tmp_path, "final", 3, NOON) == tmp_path / "final" / "2026-01-02_12-00-05-s3"
+    assert run_dir.create(tmp_path, "final", 3, NOON) == tmp_path / "final" / "2026-01-02_12-00-05-s3"
 
 
 def test_ten_runs_of_one_second_get_ten_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(10) as pool:
-        made = list(pool.map(lambda _: runs.create(tmp_path, "final", 0, NOON), range(10)))
+        made = list(pool.map(lambda _: run_dir.create(tmp_path, "final", 0, NOON), range(10)))
     assert sorted(path.name for path in made) == sorted(
         ["2026-01-02_12-00-05-s0", *(f"2026-01-02_12-00-05-s0-{number}" for number in range(2, 11))]
     )
@@ -28,7 +28,7 @@ def test_ten_runs_of_one_second_get_ten_folders(tmp_path: Path) -> None:
 def test_logs_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     with pytest.raises(OutputError, match=r"cannot make the run's folder .*--trainer\.default_root_dir"):
-        runs.create(tmp_path / "logs", "final", 0, NOON)
+        run_dir.create(tmp_path / "logs", "final", 0, NOON)
 
 
 def made_run(logs: Path, name: str, started_at: str, *checkpoints: str, synthetic: bool = False) -> Path:
@@ -49,22 +49,22 @@ def test_best_and_last_are_of_the_newest_run_with_a_checkpoint(tmp_path: Path) -
     made_run(tmp_path, "c", "2026-01-04T00:00:00+00:00")
     made_run(tmp_path, "d", "2026-01-05T00:00:00+00:00", "best", "last", synthetic=True)
     for which in ("best", "last"):
-        assert runs.find_checkpoint(which, tmp_path) == newest / "checkpoints" / f"{which}.ckpt"
+        assert run_dir.find_checkpoint(which, tmp_path) == newest / "checkpoints" / f"{which}.ckpt"
 
 
 def test_no_best_names_what_there_is(tmp_path: Path) -> None:
     folder = made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last")
     with pytest.raises(CheckpointError, match=r"has no best checkpoint, but it has .*last.ckpt") as caught:
-        runs.find_checkpoint("best", tmp_path)
+        run_dir.find_checkpoint("best", tmp_path)
     assert str(folder) in str(caught.value)
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no run with a checkpoint in .*; train one with"):
-        runs.find_checkpoint("last", tmp_path / "nowhere")
+        run_dir.find_checkpoint("last", tmp_path / "nowhere")
     made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last", synthetic=True)
     with pytest.raises(CheckpointError, match="synthetic ones do not count, 1 of them"):
-        runs.find_checkpoint("last", tmp_path)
+        run_dir.find_checkpoint("last", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 )
 def test_paths_that_are_none(which: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=text):
-        runs.find_checkpoint(which, tmp_path)
+        run_dir.find_checkpoint(which, tmp_path)
 
 
 def test_a_checkpoint_knows_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last")
-    assert runs.run_of(folder / "checkpoints" / "last.ckpt") == Path("final/a")
+    assert run_dir.run_of(folder / "checkpoints" / "last.ckpt") == Path("final/a")
     (tmp_path / "alone.ckpt").write_text("")
-    assert runs.run_of(tmp_path / "alone.ckpt") is None
+    assert run_dir.run_of(tmp_path / "alone.ckpt") is None

@@ -78,7 +78,7 @@ def test_the_ablation_compares_by_seed() -> None:
 @pytest.mark.parametrize("recipe", ["cpu78", "cpu94"])
 def test_every_variant_of_the_ablation_is_a_setting_of_the_recipe(recipe: str) -> None:
     ablation = load("ablation")
-    from cifar_lightning.config import Experiment
+    from cifar_lightning.config.parser import Experiment
 
     whole = ablation.ABLATIONS[recipe]
     config = str(Path(__file__).parents[1] / whole.config)

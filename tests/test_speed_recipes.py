@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_lightning.callbacks.curves import LearningCurves
-from cifar_lightning.callbacks.speed import SpeedClock
-from cifar_lightning.callbacks.warm_up import CompileWarmUp
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.nets.speed_net import SpeedNet, Whitening
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
+from cifar_lightning.training.callbacks.learning_curves import LearningCurves
+from cifar_lightning.training.callbacks.timer import SpeedClock
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -70,7 +70,7 @@ def test_a_recipe_that_was_cut_goes_on_bit_for_bit(run: Run, monkeypatch: pytest
             raise KeyboardInterrupt("as if by kill -9: no callback may save")
 
     with monkeypatch.context() as context:
-        context.setattr("cifar_lightning.callbacks.checkpoints.SAVE_EVERY_S", 0.0)
+        context.setattr("cifar_lightning.training.callbacks.checkpoint.SAVE_EVERY_S", 0.0)
         before_each_batch(context, kill_at_step_7)
         assert run("fit", *flags, "--trainer.default_root_dir=cut")[0] == 130
     (folder,) = Path("cut").glob("*/*")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_lightning.tta import TTA, averaged_logits
+from cifar_lightning.nets.tta import TTA, averaged_logits
 
 WEIGHTS = torch.randn(3 * 32 * 32, 10, generator=torch.Generator().manual_seed(1)) / 50
 

@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from cifar_lightning.callbacks.warm_up import CompileWarmUp
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.nets.report_cnn import ReportCNN
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
 
 
 class Noting(nn.Module):

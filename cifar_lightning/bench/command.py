@@ -8,16 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cifar_lightning import environment
 from cifar_lightning.bench import data_path, effort, matrix, overhead, profile, startup, table, training
 from cifar_lightning.bench.board import Board
 from cifar_lightning.bench.quiet import without_advice
 from cifar_lightning.bench.workbench import Workbench, find_data
-from cifar_lightning.config import LOGS
+from cifar_lightning.config.parser import LOGS
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.files import write_json, write_text
-from cifar_lightning.results import README, replace_table
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs import environment
+from cifar_lightning.runs.atomic import write_json, write_text
+from cifar_lightning.runs.record import README, replace_table
+from cifar_lightning.runs.settings import without_folders
 
 
 def main(argv: list[str]) -> int:

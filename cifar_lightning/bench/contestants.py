@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.assembly import assemble
 from cifar_lightning.bench.data_path import plain_loader
 from cifar_lightning.bench.quiet import blind_terminal, out_of_sight, signal_handlers_kept
 from cifar_lightning.bench.stopwatch import Span, Stopwatch
 from cifar_lightning.bench.workbench import Workbench
-from cifar_lightning.callbacks.progress import ProgressLines
-from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.classifier import Batch
-from cifar_lightning.config import Experiment
+from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.training.callbacks.graceful_stop import Stopped
+from cifar_lightning.training.callbacks.progress import ProgressLines
+from cifar_lightning.training.trainer import assemble
 
 LEARNING_RATE = 1e-3  # the report's
 

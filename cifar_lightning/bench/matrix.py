@@ -10,7 +10,7 @@ import torch
 from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import summary
 from cifar_lightning.bench.workbench import Workbench
-from cifar_lightning.callbacks.timing import synchronise
+from cifar_lightning.training.callbacks.timer import synchronise
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

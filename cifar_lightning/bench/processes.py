@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cifar_lightning import cpu
+from cifar_lightning import process
 from cifar_lightning.bench.stopwatch import Span
 from cifar_lightning.errors import UserError
 
@@ -22,7 +22,7 @@ def started(
 
     Args:
         makers: by name, a function of a module and its arguments; called in the process, it gives what measures there.
-        tuned: the contestants that have what `cifar_lightning.cpu` sets; the others do without it.
+        tuned: the contestants that have what `cifar_lightning.process` sets; the others do without it.
 
     Yields:
         By name: hands a span to its process, waits, and returns what was measured or raises what was raised there.
@@ -62,7 +62,7 @@ def _remote(name: str, connection: Connection) -> Measure:
 
 def _serve(connection: Connection, make: Callable[..., Measure], arguments: tuple[Any, ...], is_tuned: bool) -> None:
     if is_tuned:
-        cpu.keep_freed_memory()
+        process.keep_freed_memory()
     measure: Measure | None = None
     while True:
         try:
@@ -81,7 +81,7 @@ def _serve(connection: Connection, make: Callable[..., Measure], arguments: tupl
 @contextlib.contextmanager
 def _environment_of_a_script() -> Iterator[None]:
     """What `cpu` has set in this process, a script that knows nothing of it would not have."""
-    kept = {name: os.environ.pop(name) for name in cpu.set_here if name in os.environ}
+    kept = {name: os.environ.pop(name) for name in process.set_here if name in os.environ}
     try:
         yield
     finally:

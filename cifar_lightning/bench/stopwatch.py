@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cifar_lightning.callbacks.timing import synchronise
+from cifar_lightning.training.callbacks.timer import synchronise
 
 
 class Span(NamedTuple):

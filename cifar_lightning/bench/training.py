@@ -1,6 +1,6 @@
 """Images per second of training the report's CNN: ours, a bare loop, and what a tutorial would write.
 
-Each in a process of its own: what `cifar_lightning.cpu` sets for ours, a script of one's own does not have.
+Each in a process of its own: what `cifar_lightning.process` sets for ours, a script of one's own does not have.
 """
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lightning import cpu
+from cifar_lightning import process
 from cifar_lightning.bench.contestants import bare_loop, our_experiment, ours, plain_lightning
 from cifar_lightning.bench.data_path import plain_dataset
 from cifar_lightning.bench.effort import Effort
@@ -22,7 +22,7 @@ from cifar_lightning.bench.processes import Measure, started
 from cifar_lightning.bench.quiet import without_advice
 from cifar_lightning.bench.stopwatch import Span
 from cifar_lightning.bench.workbench import Workbench, find_data
-from cifar_lightning.config import Experiment
+from cifar_lightning.config.parser import Experiment
 from cifar_lightning.nets.report_cnn import ReportCNN
 
 OURS, BARE, BARE_TUNED = "ours", "bare loop", "bare loop, with our settings of the process"
@@ -107,7 +107,7 @@ def in_its_process(name: str, workers: int, accelerator: str, effort: Effort, fo
     """One of the contestants with a workbench of its own; called in the process that it has for itself."""
     _FOR_LIFE.enter_context(without_advice())
     if name == BARE_TUNED and not torch.cuda.is_available():
-        cpu.skip_gpu_search()
+        process.skip_gpu_search()
     data = find_data(effort.val_size)
     data.setup("fit")
     return in_this_process(Workbench(accelerator, effort, data, folder), workers)[name]

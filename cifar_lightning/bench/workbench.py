@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from cifar_lightning import environment
 from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import Watch, nobody
-from cifar_lightning.callbacks.timing import synchronise
 from cifar_lightning.data import archive
-from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
+from cifar_lightning.data.transforms import Augmentation
+from cifar_lightning.runs import environment
+from cifar_lightning.training.callbacks.timer import synchronise
 
 
 @dataclass(frozen=True)

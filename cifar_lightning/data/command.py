@@ -4,8 +4,7 @@ import argparse
 from typing import NoReturn
 
 from cifar_lightning.data.archive import CIFAR10, Layout, Prepared, Root, prepare, resolve_root
-from cifar_lightning.errors import ConfigError
-from cifar_lightning.suggest import did_you_mean
+from cifar_lightning.errors import ConfigError, did_you_mean
 
 _PROGRAM = "python -m cifar_lightning data"
 _ROOT_FLAGS = ("--root", "--data.root")

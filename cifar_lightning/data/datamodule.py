@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from cifar_lightning.data import archive, synthetic
-from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
+from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError
 
 Split = tuple[Tensor, Tensor]

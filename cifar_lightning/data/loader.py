@@ -7,9 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar_lightning.data import augment
-from cifar_lightning.data.augment import Augmentation, Draws
-from cifar_lightning.data.order import AUGMENTATION_STREAM, epoch_order, evaluation_share, generator_for, training_share
+from cifar_lightning.data import transforms
+from cifar_lightning.data.sampler import (
+    AUGMENTATION_STREAM,
+    epoch_order,
+    evaluation_share,
+    generator_for,
+    training_share,
+)
+from cifar_lightning.data.transforms import Augmentation, Draws
 
 # Per channel (R, G, B), measured over the 50,000 training images in units of 0 to 1.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
@@ -91,7 +97,7 @@ class TensorLoader:
         self.rank, self.world_size = rank, world_size
         self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
         padding = augmentation.crop_padding
-        self._windows = augment.windows(augment.pad_reflect(images, padding) if padding else images, padding)
+        self._windows = transforms.windows(transforms.pad_reflect(images, padding) if padding else images, padding)
         self._own_batch_size = batch_size // world_size if shuffle else batch_size
         self._own_images = len(self._share(torch.arange(len(labels))))
         self._epoch = 0
@@ -144,7 +150,7 @@ class TensorLoader:
         if self.augmentation == NO_AUGMENTATION:
             return None
         first, current = (generator_for(self.seed, number, AUGMENTATION_STREAM) for number in (0, epoch))
-        draws = augment.draw(self.augmentation, len(self.labels), epoch, first, current)
+        draws = transforms.draw(self.augmentation, len(self.labels), epoch, first, current)
         return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
     def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
@@ -157,11 +163,11 @@ class TensorLoader:
             own = Draws(*(drawn[chosen] for drawn in draws))
             down, right = (own.shifts + options.crop_padding).unbind(1)
             images = self._windows[chosen, down, right].to(self.device)
-            images = normalise(augment.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
+            images = normalise(transforms.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
             if options.brightness or options.contrast:
-                images = augment.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
+                images = transforms.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:
-                images = augment.cutout(images, own.cutouts.to(self.device), options.cutout)
+                images = transforms.cutout(images, own.cutouts.to(self.device), options.cutout)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

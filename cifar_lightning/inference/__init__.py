@@ -1,6 +1,5 @@
 """A trained checkpoint in use: `Predictor` for Python, and the verbs `predict`, `export` and `demo`."""
 
-from cifar_lightning.inference.predictor import Predictor
-from cifar_lightning.inference.verdict import Prediction
+from cifar_lightning.inference.predictor import Prediction, Predictor
 
 __all__ = ["Prediction", "Predictor"]

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import torch
 
-from cifar_lightning import calibration
 from cifar_lightning.errors import ConfigError, OutputError, PictureError
-from cifar_lightning.inference import report, sheet
-from cifar_lightning.inference.dataset import official_test
+from cifar_lightning.inference import output
+from cifar_lightning.inference.inputs import Found, find_pictures, read_all
+from cifar_lightning.inference.loading import official_test
 from cifar_lightning.inference.options import Parser, load_predictor
-from cifar_lightning.inference.picture import Pixels
-from cifar_lightning.inference.predictor import Predictor
-from cifar_lightning.inference.reader import read_all
-from cifar_lightning.inference.report import Row, printable
-from cifar_lightning.inference.sources import Found, find_pictures
-from cifar_lightning.inference.verdict import Prediction
+from cifar_lightning.inference.output import Row, printable
+from cifar_lightning.inference.predictor import Prediction, Predictor
+from cifar_lightning.inference.preprocess import Pixels
+from cifar_lightning.runs import calibration
 
 UNREADABLE = PictureError.exit_code
 
@@ -41,13 +39,13 @@ def main(argv: list[str]) -> int:
     _check_targets([path for path in (options.output, options.sheet) if path is not None], found)
     predictor = load_predictor(options)
     print(f"weights  {predictor.trained}")
-    print(f"         {report.conditions(predictor)}{_advice(predictor)}")
+    print(f"         {output.conditions(predictor)}{_advice(predictor)}")
     if options.split:
         rows, pixels, summary = _test_split(predictor, options)
     else:
-        rows, pixels = _files(predictor, found, keep=sheet.LIMIT if options.sheet else 0)
+        rows, pixels = _files(predictor, found, keep=output.LIMIT if options.sheet else 0)
         summary = ""
-        for line in report.table(rows, options.top_k):
+        for line in output.table(rows, options.top_k):
             print(line)
     failures = [(row.name, row.error) for row in rows if row.error] + found.problems
     if found.left_out:
@@ -56,13 +54,13 @@ def main(argv: list[str]) -> int:
         print(summary)
     if options.output:
         every = [*rows, *(Row(name, error=reason) for name, reason in found.problems)]
-        report.write(options.output, every, options.top_k, predictor)
+        output.write(options.output, every, options.top_k, predictor)
         print(f"written  {options.output}")
     if options.sheet and not pixels:
         print("no sheet: no picture could be read")
     elif options.sheet:
         done = [row for row in rows if row.prediction is not None]
-        sheet.write_sheet(options.sheet, done, pixels, [str(predictor.trained), report.conditions(predictor)])
+        output.write_sheet(options.sheet, done, pixels, [str(predictor.trained), output.conditions(predictor)])
         print(f"written  {options.sheet}")
     sys.stdout.flush()
     for name, reason in failures:
@@ -94,7 +92,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     if not 1 <= options.top_k <= 10:
         parser.error(f"--top-k must be from 1 to 10, got {options.top_k}")
     if options.output:
-        report.check_suffix(options.output)
+        output.check_suffix(options.output)
     if options.sheet and options.sheet.suffix.lower() != ".png":
         parser.error(f"--sheet {options.sheet}: the sheet is a PNG; give a name that ends in .png")
     return options
@@ -168,8 +166,8 @@ def _test_split(predictor: Predictor, options: argparse.Namespace) -> tuple[list
             correct += label == prediction.class_index
             rows.append(Row(f"test/{index}", prediction, label=names[label]))
             advance()
-    beside = f"{len(rows):,} test images, {predictor.trained.source}, {report.conditions(predictor)}"
-    return rows, list(images[: sheet.LIMIT].numpy()), f"test     accuracy {correct / len(rows):.2%}  ({beside})"
+    beside = f"{len(rows):,} test images, {predictor.trained.source}, {output.conditions(predictor)}"
+    return rows, list(images[: output.LIMIT].numpy()), f"test     accuracy {correct / len(rows):.2%}  ({beside})"
 
 
 @contextmanager

@@ -23,9 +23,9 @@ from PIL import Image
 
 from cifar_lightning.errors import OutputError, PictureError
 from cifar_lightning.inference.options import Parser, load_predictor
-from cifar_lightning.inference.picture import decode
+from cifar_lightning.inference.output import conditions
 from cifar_lightning.inference.predictor import Predictor
-from cifar_lightning.inference.report import conditions
+from cifar_lightning.inference.preprocess import decode
 
 ADDRESS = "127.0.0.1"
 PORT = 8000

@@ -2,20 +2,142 @@
 
 import argparse
 import contextlib
+import copy
+import io
 import json
 import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cifar_lightning import __version__
-from cifar_lightning.errors import CheckpointError, OutputError
-from cifar_lightning.inference import formats
-from cifar_lightning.inference.dataset import official_test
-from cifar_lightning.inference.graph import graph_of
+from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD
+from cifar_lightning.errors import CheckpointError, ConfigError, OutputError
+from cifar_lightning.inference.loading import Trained, official_test
 from cifar_lightning.inference.options import Parser, load_predictor
 from cifar_lightning.inference.predictor import Predictor
+
+
+class PictureGraph(nn.Module):
+    """The net of a checkpoint in float32 between the normalisation and the softmax.
+
+    Args:
+        trained: its net is copied.
+        temperature: the logits are divided by it; 1 leaves them.
+    """
+
+    factor: Tensor
+    summand: Tensor
+
+    def __init__(self, trained: Trained, temperature: float) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(trained.model.net).float()
+        self.temperature = temperature
+        mean, std = torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
+        self.register_buffer("factor", 1 / (255 * std))
+        self.register_buffer("summand", -mean / std)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps pictures, uint8 (N, 32, 32, 3), to probabilities, float32 (N, C)."""
+        inputs = (images.float() * self.factor + self.summand).permute(0, 3, 1, 2)
+        return (self.net(inputs) / self.temperature).softmax(dim=1)
+
+
+def graph_of(predictor: Predictor) -> PictureGraph:
+    """The graph that gives a predictor's probabilities, but for the precision and without views."""
+    return PictureGraph(predictor.trained, predictor.temperature or 1.0)
+
+
+Run = Callable[[Tensor], Tensor]  # uint8 (N, 32, 32, 3) to probabilities float32 (N, C)
+Metadata = Mapping[str, str]
+
+INPUT, OUTPUT = "images", "probabilities"
+METADATA_FILE = "metadata.json"  # inside of an ExportedProgram's archive
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+def check_installed(kind: str) -> None:
+    """Before anything is computed.
+
+    Raises:
+        ConfigError: a package of the extra is missing.
+    """
+    if kind != "onnx":
+        return
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise ConfigError(
+                f"export --format onnx needs the package {package}: install the extra with pip install -e '.[export]'"
+            ) from error
+
+
+def render(kind: str, graph: nn.Module, metadata: Metadata) -> bytes:
+    """The content of a file, for a batch of any size.
+
+    Args:
+        kind: 'onnx' or 'torch'.
+        graph: maps uint8 (N, 32, 32, 3) to float32 (N, C).
+        metadata: texts by their names, which go into the file.
+    """
+    example = (torch.zeros(2, 32, 32, 3, dtype=torch.uint8),)  # not one: a size of 1 would be taken for a constant
+    with _quiet():
+        program = torch.export.export(graph, example, dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}})
+        for node in program.graph.nodes:  # where the exporting machine keeps its source is nobody's business
+            node.meta.pop("stack_trace", None)
+        if kind == "torch":
+            stream = io.BytesIO()
+            torch.export.save(program, stream, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
+            return stream.getvalue()
+        converted = torch.onnx.export(
+            program, (), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
+        )
+    assert converted is not None
+    model = converted.model
+    for node in model.graph:
+        node.metadata_props.clear()
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)
+    content: bytes = converted.model_proto.SerializeToString()
+    return content
+
+
+def read(kind: str, path: Path) -> tuple[Run, dict[str, str]]:
+    """Loads a file of `render`'s content, as its users will: how to run it, and its metadata."""
+    if kind == "torch":
+        extra = {METADATA_FILE: ""}
+        module = torch.export.load(path, extra_files=extra).module()
+
+        def run_program(images: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return module(images)
+
+        return run_program, json.loads(extra[METADATA_FILE])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (probabilities,) = session.run([OUTPUT], {INPUT: np.ascontiguousarray(images.numpy())})
+        return torch.from_numpy(probabilities)
+
+    return run, dict(session.get_modelmeta().custom_metadata_map)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters speak to their developers: of passes, of versions, of their own deprecated calls."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
 
 CHECKED_IMAGES = 1000
 BATCHES = (1, 2, 7, 490, 500)  # of the images that are compared: the file must take any
@@ -33,15 +155,15 @@ def main(argv: list[str]) -> int:
         OutputError: the file cannot be written, or does not give what the net gives.
     """
     options = _parse(argv)
-    formats.check_installed(options.format)
+    check_installed(options.format)
     predictor = load_predictor(options, accelerator="cpu", precision="32-true")
     trained = predictor.trained
-    target = options.output or Path(trained.path.stem + formats.SUFFIXES[options.format])
+    target = options.output or Path(trained.path.stem + SUFFIXES[options.format])
     if target.is_dir() or not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {'it is a' if target.is_dir() else 'there is no such'} folder")
     images = official_test(trained, options.root)[0][:CHECKED_IMAGES]
     print(f"weights  {trained}")
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}{formats.SUFFIXES[options.format]}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{SUFFIXES[options.format]}")
     try:
         temporary.write_bytes(_content(options.format, predictor))
         largest, other = compare(options.format, temporary, predictor, images)
@@ -69,7 +191,7 @@ def compare(kind: str, path: Path, predictor: Predictor, images: Tensor) -> tupl
     Returns:
         The largest difference of a probability, and in how many images the most likely class is another.
     """
-    run, _ = formats.read(kind, path)
+    run, _ = read(kind, path)
     theirs, ours, first = [], [], 0
     while first < len(images):
         for size in BATCHES:
@@ -103,7 +225,7 @@ def metadata_of(predictor: Predictor) -> dict[str, str]:
 
 def _content(kind: str, predictor: Predictor) -> bytes:
     try:
-        return formats.render(kind, graph_of(predictor), metadata_of(predictor))
+        return render(kind, graph_of(predictor), metadata_of(predictor))
     except Exception as error:  # the exporters raise whatever an operator of the net makes them stumble over
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{predictor.trained.path}: its net cannot be written as {kind}: {reason}") from error
@@ -118,7 +240,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--format",
-        choices=tuple(formats.SUFFIXES),
+        choices=tuple(SUFFIXES),
         required=True,
         help="onnx, for onnxruntime and others (needs the extra [export]), or torch, an ExportedProgram",
     )

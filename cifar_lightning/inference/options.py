@@ -4,11 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from cifar_lightning.config import LOGS
-from cifar_lightning.errors import ConfigError
+from cifar_lightning.config.parser import LOGS
+from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.inference.predictor import Predictor
-from cifar_lightning.suggest import did_you_mean
-from cifar_lightning.tta import Views
+from cifar_lightning.nets.tta import Views
 
 
 class Parser(argparse.ArgumentParser):

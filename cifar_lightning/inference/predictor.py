@@ -1,20 +1,53 @@
 """Predictor: pictures in, a typed Prediction for each out. Behind `predict`, `export`, `demo` and for Python."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning.fabric.plugins import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import Tensor
 
-from cifar_lightning import calibration, environment, runs
-from cifar_lightning.config import LOGS
+from cifar_lightning.config.parser import LOGS
 from cifar_lightning.data.loader import normalise
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.inference.arrays import Pictures, to_batch
-from cifar_lightning.inference.trained import Trained, load_trained
-from cifar_lightning.inference.verdict import Prediction
-from cifar_lightning.tta import TTA, Views, averaged_logits
+from cifar_lightning.inference.loading import Trained, load_trained
+from cifar_lightning.inference.preprocess import Pictures, to_batch
+from cifar_lightning.nets.tta import TTA, Views, averaged_logits
+from cifar_lightning.runs import calibration, environment, run_dir
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The probability of every class for one picture.
+
+    Args:
+        probabilities: from 0 to 1, one for each class, together 1.
+        class_names: in the same order.
+    """
+
+    probabilities: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def class_index(self) -> int:
+        """The label of the most likely class."""
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
+    @property
+    def class_name(self) -> str:
+        """The most likely class."""
+        return self.class_names[self.class_index]
+
+    @property
+    def probability(self) -> float:
+        """That of the most likely class."""
+        return self.probabilities[self.class_index]
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The `k` most likely classes with their probabilities, the most likely first."""
+        order = sorted(range(len(self.probabilities)), key=lambda index: -self.probabilities[index])
+        return [(self.class_names[index], self.probabilities[index]) for index in order[:k]]
 
 
 class Predictor:
@@ -78,7 +111,7 @@ class Predictor:
             CheckpointError: there is none, or it cannot be used.
             ConfigError: there is no such GPU or precision.
         """
-        trained = load_trained(runs.find_checkpoint(str(ckpt), Path(logs)), trusted)
+        trained = load_trained(run_dir.find_checkpoint(str(ckpt), Path(logs)), trusted)
         return cls(trained, accelerator=accelerator, precision=precision, views=views, is_calibrated=is_calibrated)
 
     @property

@@ -1,1 +1,1 @@
-"""Studies: configs and seeds run as one experiment, gathered into a table, compared, and shown on a page."""
+"""Several runs compared: specification, plan, runner, statistics and page. It runs `fit` as a command."""

@@ -9,21 +9,16 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning import environment
-from cifar_lightning.config import LOGS
+from cifar_lightning.config.parser import LOGS
 from cifar_lightning.errors import ConfigError, UserError
-from cifar_lightning.study.board import Board
-from cifar_lightning.study.definition import Study, read_study
-from cifar_lightning.study.estimate import duration, estimate_s
-from cifar_lightning.study.execute import execute, locked
-from cifar_lightning.study.figures import draw
-from cifar_lightning.study.found import find_runs
-from cifar_lightning.study.gather import gather
-from cifar_lightning.study.output import publish, write_study
-from cifar_lightning.study.photographs import draw_photographs
-from cifar_lightning.study.plan import DONE, FAILED, Task, make_plan
-from cifar_lightning.study.resolve import Resolved, resolve
-from cifar_lightning.study.slots import make_slots
+from cifar_lightning.runs import environment
+from cifar_lightning.study.aggregate import gather
+from cifar_lightning.study.charts import draw, draw_photographs
+from cifar_lightning.study.page import publish, write_study
+from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task, make_plan, resolve
+from cifar_lightning.study.runner import Board, duration, estimate_s, execute, locked, make_slots
+from cifar_lightning.study.spec import Study, read_study
+from cifar_lightning.study.store import find_runs
 from cifar_lightning.study.tensorboard import write_means
 
 

@@ -15,10 +15,10 @@ from cifar_lightning.bench.workbench import Workbench, find_data
 def bench(tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     from matplotlib.figure import Figure
 
-    from cifar_lightning import pictures
+    from cifar_lightning.runs import figures
 
     # Drawing takes longer than everything else, and is no part of what is timed.
-    monkeypatch.setattr(pictures, "curves", lambda *arguments, **settings: Figure(figsize=(1, 1)))
+    monkeypatch.setattr(figures, "curves", lambda *arguments, **settings: Figure(figsize=(1, 1)))
     folder = tmp_path / "bench"
     folder.mkdir()
     data = find_data(TINY.val_size)

@@ -13,9 +13,9 @@ from cifar_lightning.bench import contestants, overhead, training
 from cifar_lightning.bench.one_layer import OneLayer
 from cifar_lightning.bench.stopwatch import Span, Stopwatch
 from cifar_lightning.bench.workbench import Workbench
-from cifar_lightning.callbacks.progress import ProgressLines
-from cifar_lightning.callbacks.signals import Stopped
 from cifar_lightning.nets.report_cnn import ReportCNN
+from cifar_lightning.training.callbacks.graceful_stop import Stopped
+from cifar_lightning.training.callbacks.progress import ProgressLines
 
 SPAN = Span(batch_size=8, warmup_steps=1, steps=2)
 HANDLED = (signal.SIGINT, signal.SIGTERM)

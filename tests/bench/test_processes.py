@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lightning import cpu
+from cifar_lightning import process
 from cifar_lightning.bench.processes import Measure, started
 from cifar_lightning.bench.stopwatch import Span
 from cifar_lightning.errors import UserError
@@ -31,7 +31,7 @@ def make(kind: str, notes: Path) -> Measure:
 
 def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
-    monkeypatch.setattr(cpu, "set_here", {"THP_MEM_ALLOC_ENABLE"})
+    monkeypatch.setattr(process, "set_here", {"THP_MEM_ALLOC_ENABLE"})
     notes = {name: tmp_path / name for name in ("ours", "plain")}
     with started({name: (make, ("answers", path)) for name, path in notes.items()}, tuned=["ours"]) as contestants:
         assert {name: rate(SPAN) for name, rate in contestants.items()} == {"ours": 16.0, "plain": 16.0}
@@ -43,9 +43,9 @@ def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkey
     assert len({*processes.values(), str(os.getpid())}) == 3
     assert lines["ours"][0].split()[1] == "1"
     assert lines["plain"][0].split()[1] == "None"  # as in a script that knows nothing of us
-    for process in processes.values():
+    for pid in processes.values():
         with pytest.raises(ProcessLookupError):
-            os.kill(int(process), 0)
+            os.kill(int(pid), 0)
 
 
 def test_what_is_raised_there_is_raised_here(tmp_path: Path) -> None:

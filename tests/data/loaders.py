@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.data.transforms import Augmentation
 
 # Everything on: two images, or two draws of one image, practically never give the same pixels.
 ALL_AUGMENTATIONS = Augmentation(flip="alternating", crop_padding=3, cutout=7, brightness=0.2, contrast=0.3)

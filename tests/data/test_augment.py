@@ -6,7 +6,7 @@ import pytest
 import torch
 from data.loaders import noise
 
-from cifar_lightning.data.augment import Augmentation, cutout, flip, jitter, pad_reflect, windows
+from cifar_lightning.data.transforms import Augmentation, cutout, flip, jitter, pad_reflect, windows
 
 Image = npt.NDArray[np.uint8]
 

@@ -6,11 +6,11 @@ import torch
 from data.loaders import ALL_AUGMENTATIONS, augmented, noise, pixels_by_image
 from torch import Tensor
 
-from cifar_lightning.data import augment
 from cifar_lightning.data import loader as loader_room
-from cifar_lightning.data.augment import Augmentation
+from cifar_lightning.data import transforms
 from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader
-from cifar_lightning.data.order import dropped_images, generator_for
+from cifar_lightning.data.sampler import dropped_images, generator_for
+from cifar_lightning.data.transforms import Augmentation
 
 SIZE = 50
 # All together and each by itself.
@@ -40,7 +40,7 @@ def at_epoch(loader: TensorLoader, epoch: int) -> TensorLoader:
 @pytest.mark.parametrize("epoch", [0, 3])
 @pytest.mark.parametrize("options", AUGMENTATIONS, ids=str)
 def test_every_image_is_what_numpy_makes_of_its_draw(options: Augmentation, epoch: int) -> None:
-    draws = augment.draw(options, SIZE, epoch, generator_for(4, 0, 1), generator_for(4, epoch, 1))
+    draws = transforms.draw(options, SIZE, epoch, generator_for(4, 0, 1), generator_for(4, epoch, 1))
     shown = pixels_by_image(at_epoch(augmented(SIZE, 8, seed=4, augmentation=options), epoch))
     assert sorted(shown) == list(range(SIZE))
     padding, side = options.crop_padding, options.cutout

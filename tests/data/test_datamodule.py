@@ -11,9 +11,9 @@ import torch
 from data.official_format import CLASSES, FOLDER, TinyDataset
 
 from cifar_lightning.data import datamodule
-from cifar_lightning.data.augment import Augmentation
 from cifar_lightning.data.datamodule import CIFAR10DataModule, fits, stratified_split
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError
 
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_lightning.data import augment
-from cifar_lightning.data.augment import Augmentation, Draws
-from cifar_lightning.data.order import generator_for
+from cifar_lightning.data import transforms
+from cifar_lightning.data.sampler import generator_for
+from cifar_lightning.data.transforms import Augmentation, Draws
 
 SIZE = 20_000
 FULL = Augmentation(flip="random", crop_padding=2, cutout=8, brightness=0.5, contrast=0.25)
 
 
 def draw(augmentation: Augmentation, seed: int = 0, epoch: int = 0, size: int = SIZE) -> Draws:
-    return augment.draw(augmentation, size, epoch, generator_for(seed, 0, 1), generator_for(seed, epoch, 1))
+    return transforms.draw(augmentation, size, epoch, generator_for(seed, 0, 1), generator_for(seed, epoch, 1))
 
 
 def assert_uniform(values: Tensor, low: int, high: int) -> None:

@@ -8,7 +8,7 @@ from data.loaders import augmented, labels_of, noise, numbered
 
 from cifar_lightning.data import loader as loader_room
 from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader, normalise
-from cifar_lightning.data.order import dropped_images, epoch_order
+from cifar_lightning.data.sampler import dropped_images, epoch_order
 
 
 def test_iterating_does_not_touch_the_global_generator() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cifar_lightning.data.loader import AUGMENTATION_STREAM
-from cifar_lightning.data.order import epoch_order, evaluation_share, generator_for, training_share
+from cifar_lightning.data.sampler import epoch_order, evaluation_share, generator_for, training_share
 
 
 def test_order_is_a_permutation_and_depends_on_seed_and_epoch_only() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_lightning import checkpoint_file
+from cifar_lightning.runs import checkpoint
 
 # Wall-clock seconds, and what names the folder.
 OTHERWISE = ("Timing", "best", "last")
@@ -24,7 +24,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def content_of(folder: Path, which: str = "last") -> dict[str, Any]:
-    return checkpoint_file.read(folder / "checkpoints" / f"{which}.ckpt")
+    return checkpoint.read(folder / "checkpoints" / f"{which}.ckpt")
 
 
 def epochs_of(folder: Path) -> list[int]:

@@ -14,7 +14,8 @@ import sys
 from typing import Any
 
 MODULES = (
-    "cifar_lightning.fit", "cifar_lightning.score", "cifar_lightning.data.command", "cifar_lightning.inference",
+    "cifar_lightning.training.fit", "cifar_lightning.training.evaluate",
+    "cifar_lightning.data.command", "cifar_lightning.inference",
     "faults.injections", "tensorboard.compat.tensorflow_stub", "matplotlib.figure", "torch.utils.tensorboard",
 )  # fmt: skip
 

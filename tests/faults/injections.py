@@ -20,11 +20,11 @@ from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning import files, pictures
-from cifar_lightning.callbacks import checkpoints, finite
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data import archive, command
 from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.runs import atomic, figures
+from cifar_lightning.training.callbacks import checkpoint, nan_guard
 
 TINY_TRAINED = tiny_dataset(images_per_batch=12)  # 60 training and 12 test images
 
@@ -41,13 +41,13 @@ def tiny() -> None:
     CIFAR10DataModule.dataset_class = TinyCIFAR10  # type: ignore[assignment]
     CIFAR10DataModule.layout = layout
     for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
-        setattr(pictures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
+        setattr(figures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
     command.main.__defaults__ = (layout,)
 
 
 def save_every_step() -> None:
     """In place of every five minutes."""
-    checkpoints.SAVE_EVERY_S = 0.0
+    checkpoint.SAVE_EVERY_S = 0.0
 
 
 def at(hook: str, step: int, deed: str, times: int = 1, mark: str = "") -> None:
@@ -159,7 +159,7 @@ def in_save(number: int, place: str, name: str = "last.ckpt", deed: str = "kill"
             seen.append(1)
 
     Path.open = opened  # type: ignore[method-assign, assignment]
-    files.os.replace = replace  # type: ignore[attr-defined]
+    atomic.os.replace = replace  # type: ignore[attr-defined]
 
 
 class _HalfWritten:
@@ -211,17 +211,17 @@ def poison(step: int, what: str, stays: bool = False) -> None:
 
 def as_on_a_gpu() -> None:
     """The guard masks updates and reads its flag later, as it does where reading waits."""
-    finite.is_read_at_once = lambda device: False
+    nan_guard.is_read_at_once = lambda device: False
 
 
 def without_guard() -> None:
     """Nobody looks at loss and gradients."""
-    finite.FiniteGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
+    nan_guard.FiniteGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
 
 
 def keep_weights(path: str) -> None:
     """Writes the weights as they are when the training fails."""
-    from cifar_lightning.callbacks.curves import LearningCurves
+    from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 
     def on_exception(self: Any, trainer: Any, module: Any, error: BaseException) -> None:
         torch.save({name: value.clone() for name, value in module.net.named_parameters()}, path)

@@ -10,7 +10,7 @@ from faults.forked import Fault, ForkServer
 from faults.injections import SAVE_PLACES
 from faults.scenes import EVERYTHING, STEPS, at, until_it_ends, wait_for_the_next_second
 
-from cifar_lightning import checkpoint
+from cifar_lightning.runs import checkpoint
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
 SAVE_KILLS = int(os.environ.get("FAULTS_SAVE_KILLS", "5"))

@@ -9,8 +9,8 @@ from faults.forked import ForkServer
 from faults.scenes import at
 from tiny import TINY_FLAGS
 
-from cifar_lightning import checkpoint_file
-from cifar_lightning.departures import departures
+from cifar_lightning.runs import checkpoint
+from cifar_lightning.runs.settings import config_diff
 
 
 def stopped(cli: ForkServer, step: int, *flags: str) -> Path:
@@ -58,11 +58,11 @@ def test_another_thread_count_is_told(cli: ForkServer) -> None:
 def test_another_machine_is_told(cli: ForkServer) -> None:
     folder = stopped(cli, 7)
     path = folder / "checkpoints" / "last.ckpt"
-    content = checkpoint_file.read(path)
+    content = checkpoint.read(path)
     machine = content["cifar_lightning"]["machine"]
     assert set(machine) == {"device", "devices", "threads", "cpu", "torch"}
     machine |= {"device": "NVIDIA H100", "torch": "2.11.0"}
-    checkpoint_file.write(content, path)
+    checkpoint.write(content, path)
     exit_code, _, err = cli.run("fit", "--ckpt", "last")
     assert exit_code == 0, err
     assert "device NVIDIA H100 before, cpu now; torch 2.11.0 before" in err
@@ -71,12 +71,12 @@ def test_another_machine_is_told(cli: ForkServer) -> None:
 
 def test_the_same_is_not_told() -> None:
     config, machine = {"data": {"batch_size": 8}, "seed_everything": 0}, {"threads": 1}
-    assert departures(config, json.loads(json.dumps(config)), machine, dict(machine)) is None
+    assert config_diff(config, json.loads(json.dumps(config)), machine, dict(machine)) is None
     other = {"data": {"batch_size": 8}, "seed_everything": 0, "trainer": {"max_epochs": 3}, "final_test": False}
-    assert departures(config | {"trainer": {"max_epochs": 2}}, other, machine, machine) is None
+    assert config_diff(config | {"trainer": {"max_epochs": 2}}, other, machine, machine) is None
     nets = [{"model": {"net": {"class_path": "Net", "init_args": {"dropout": value}}}} for value in (0.3, 0.0)]
-    assert "model.net.dropout 0.3 before, 0.0 now" in str(departures(*nets, machine, machine))
-    assert "threads unknown before, 1 now" in str(departures(config, config, {}, machine))
+    assert "model.net.dropout 0.3 before, 0.0 now" in str(config_diff(*nets, machine, machine))
+    assert "threads unknown before, 1 now" in str(config_diff(config, config, {}, machine))
 
 
 def test_a_schedule_keeps_the_batch_size_after_an_epoch_too(cli: ForkServer) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from data.official_format import CLASSES
 
-from cifar_lightning import calibration
-from cifar_lightning.inference import Predictor, export, formats
-from cifar_lightning.inference.dataset import official_test
+from cifar_lightning.inference import Predictor, export
+from cifar_lightning.inference.loading import official_test
+from cifar_lightning.runs import calibration
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -31,14 +31,14 @@ def test_a_file_that_gives_what_the_net_gives(run: Run, ckpt: Path, kind: str) -
     temperature = 1.75
     sha256 = hashlib.sha256(ckpt.read_bytes()).hexdigest()
     calibration.store(ckpt, sha256, {"none": {"temperature": temperature}}, "a test")
-    target = Path(f"tiny{formats.SUFFIXES[kind]}")
+    target = Path(f"tiny{export.SUFFIXES[kind]}")
     exit_code, out, err = run("export", "--ckpt", str(ckpt), "--format", kind)
     assert (exit_code, err) == (0, ""), err
     assert "the same verdicts: 12 test images of CIFAR-10" in out
     assert f"written  {target} (" in out
     assert f"calibrated, temperature {temperature:.3f}" in out
     assert [path.name for path in Path().iterdir()] == [target.name]
-    run_file, metadata = formats.read(kind, target)
+    run_file, metadata = export.read(kind, target)
     assert json.loads(metadata["class_names"]) == list(CLASSES)
     assert metadata["recipe"] == "tiny"
     assert metadata["seed"] == "7"
@@ -57,13 +57,13 @@ def test_a_file_that_gives_what_the_net_gives(run: Run, ckpt: Path, kind: str) -
 @pytest.mark.parametrize("kind", ["torch"])
 def test_a_file_that_is_wrong_gets_no_name(run: Run, ckpt: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("tiny.pt2").write_text("an older file")
-    real = formats.read
+    real = export.read
 
     def wrong(kind: str, path: Path) -> Any:
         run_file, metadata = real(kind, path)
         return (lambda images: run_file(images) + 2e-4), metadata
 
-    monkeypatch.setattr(formats, "read", wrong)
+    monkeypatch.setattr(export, "read", wrong)
     exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", kind)
     assert (exit_code, err.count("\n")) == (6, 1)
     assert "differs from the net by 2.0e-04 (1e-04 is allowed)" in err
@@ -75,7 +75,7 @@ def test_a_net_that_cannot_be_exported(run: Run, ckpt: Path, monkeypatch: pytest
     def stumbles(*arguments: Any) -> bytes:
         raise RuntimeError("no such\noperator")
 
-    monkeypatch.setattr(formats, "render", stumbles)
+    monkeypatch.setattr(export, "render", stumbles)
     exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", "torch")
     assert (exit_code, err.count("\n")) == (4, 1)
     assert "its net cannot be written as torch: no such operator" in err
@@ -86,7 +86,7 @@ def test_another_verdict_is_a_difference_too(ckpt: Path, run: Run, monkeypatch: 
     predictor = Predictor.load(ckpt)
     images, _ = official_test(predictor.trained)
     turned = (lambda images: predictor.probabilities(images).roll(1, dims=1)), {}
-    monkeypatch.setattr(formats, "read", lambda kind, path: turned)
+    monkeypatch.setattr(export, "read", lambda kind, path: turned)
     largest, other = export.compare("torch", Path("x.pt2"), predictor, images)
     assert largest > 0.01
     assert other == 12

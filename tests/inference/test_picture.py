@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, features
 
 from cifar_lightning.errors import PictureError
-from cifar_lightning.inference import picture
-from cifar_lightning.inference.picture import read_picture, to_pixels
+from cifar_lightning.inference import preprocess
+from cifar_lightning.inference.preprocess import read_picture, to_pixels
 
 COLOUR = (200, 120, 40)
 CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))  # clockwise from the upper left
@@ -97,7 +97,7 @@ def test_exif_orientation(orientation: int, suffix: str, tmp_path: Path) -> None
     upright = corners()
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
-    exif[picture.ORIENTATION] = orientation
+    exif[preprocess.ORIENTATION] = orientation
     quality = {"quality": 100} if suffix in ("jpg", "webp") else {}
     pixels = read_picture(saved(tmp_path / f"a.{suffix}", stored, exif=exif, **quality))
     for (row, column), colour in zip(((8, 8), (8, 24), (24, 24), (24, 8)), CORNERS, strict=True):
@@ -109,7 +109,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path, monkey
     smooth = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((640, 480))
     path = saved(tmp_path / "a.jpg", smooth, quality=95)
     sizes = []
-    monkeypatch.setattr(picture, "to_pixels", lambda image: sizes.append(image.size) or to_pixels(image))
+    monkeypatch.setattr(preprocess, "to_pixels", lambda image: sizes.append(image.size) or to_pixels(image))
     pixels = read_picture(path)
     assert sizes == [(160, 120)]
     with Image.open(path) as image:
@@ -195,7 +195,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
         read_picture(tmp_path / "nowhere.png")
     monster = tmp_path / "large.png"
     monster.touch()
-    os.truncate(monster, picture.MAX_BYTES + 1)  # takes no room on the disk
+    os.truncate(monster, preprocess.MAX_BYTES + 1)  # takes no room on the disk
     with pytest.raises(PictureError, match="bytes; at most"):
         read_picture(monster)
 
@@ -211,7 +211,7 @@ def test_broken_bytes_are_a_picture_or_one_clear_error(kind: str) -> None:
         for position in generator.integers(0, len(content), generator.integers(1, 4)):
             content[position] = generator.integers(256)
         try:
-            outcome: object = picture.decode(io.BytesIO(bytes(content))).shape
+            outcome: object = preprocess.decode(io.BytesIO(bytes(content))).shape
         except PictureError as error:
             outcome = "\n" in str(error)
         assert outcome in ((32, 32, 3), False)

@@ -16,7 +16,7 @@ from inference.checkpoints import write_checkpoint
 from PIL import Image
 
 from cifar_lightning.inference import Predictor, command
-from cifar_lightning.inference.dataset import official_test
+from cifar_lightning.inference.loading import official_test
 
 Run = Callable[..., tuple[int, str, str]]
 Fit = Callable[..., tuple[Path, str]]
@@ -224,7 +224,7 @@ def test_a_class_from_elsewhere(run: Run, pictures: Path) -> None:
 def test_more_pictures_than_a_batch_and_a_queue_keep_their_order(
     run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cifar_lightning.inference.reader.IN_FLIGHT", 3)
+    monkeypatch.setattr("cifar_lightning.inference.inputs.IN_FLIGHT", 3)
     Path("many").mkdir()
     for index in range(17):
         Image.new("RGB", (32, 32), (15 * index, 255 - 15 * index, 99)).save(f"many/{index:02}.png")
@@ -243,7 +243,7 @@ def test_more_pictures_than_a_batch_and_a_queue_keep_their_order(
 
 def test_the_real_test_set_as_files(real_root: str, tmp_path: Path, ckpt: Path) -> None:
     """Beside the tiny set above: 1,000 real pictures, exactly the same probabilities."""
-    from cifar_lightning.inference.reader import read_all
+    from cifar_lightning.inference.inputs import read_all
 
     predictor = Predictor.load(ckpt)
     images, _ = official_test(predictor.trained, real_root)

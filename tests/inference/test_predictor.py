@@ -14,8 +14,8 @@ from plain_net import PlainNet
 from cifar_lightning.data.loader import normalise
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.inference import Prediction, Predictor
-from cifar_lightning.inference.dataset import official_test
-from cifar_lightning.tta import TTA, averaged_logits
+from cifar_lightning.inference.loading import official_test
+from cifar_lightning.nets.tta import TTA, averaged_logits
 
 NOISE = np.random.default_rng(3).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lightning.inference.sources import find_pictures
+from cifar_lightning.inference.inputs import find_pictures
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lightning.layer_table import as_markdown, layer_table, shape_text
 from cifar_lightning.nets.report_cnn import ReportCNN
+from cifar_lightning.nets.summary import as_markdown, layer_table, shape_text
 
 
 def test_the_report_s_table_of_layers() -> None:

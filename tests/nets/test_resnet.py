@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cifar_lightning.layer_table import layer_table, shape_text
 from cifar_lightning.nets.resnet import BasicBlock, ResNet18
+from cifar_lightning.nets.summary import layer_table, shape_text
 
 
 def test_shapes_and_parameters() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lightning.layer_table import layer_table, shape_text
 from cifar_lightning.nets.speed_net import ConvGroup, SpeedNet, Whitening
+from cifar_lightning.nets.summary import layer_table, shape_text
 
 
 def natural_images(size: int) -> torch.Tensor:

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning import environment
-from cifar_lightning.config import Experiment
-from cifar_lightning.study.definition import System
+from cifar_lightning.config.parser import Experiment
+from cifar_lightning.runs import environment
+from cifar_lightning.study.spec import System
 
 BASE = """\
 model:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.study.definition import System, read_study
-from cifar_lightning.study.resolve import resolve
+from cifar_lightning.study.plan import resolve
+from cifar_lightning.study.spec import System, read_study
 
 PROJECT = Path(__file__).parent.parent.parent
 REPORT = PROJECT / "configs" / "report"

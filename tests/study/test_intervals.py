@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from cifar_lightning.study.intervals import against, holm, summarise, welch
+from cifar_lightning.study.stats import against, holm, summarise, welch
 
 FIRST, SECOND = [0.7834, 0.7791, 0.7850], [0.7702, 0.7655, 0.7731, 0.7690]
 

@@ -13,9 +13,9 @@ from study.fakes import write_run, write_study
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lightning.data import synthetic
+from cifar_lightning.study.charts import shrink
 from cifar_lightning.study.command import RunsFailed, main
-from cifar_lightning.study.definition import read_study
-from cifar_lightning.study.photographs import shrink
+from cifar_lightning.study.spec import read_study
 
 LOGS = Path("lightning_logs/tiny")
 STUDY = """\

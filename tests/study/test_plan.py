@@ -7,17 +7,14 @@ from typing import Any
 import pytest
 from study.fakes import write_run, write_study
 
-from cifar_lightning import environment
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.layer_table import LayerTable
-from cifar_lightning.settings import without_folders
-from cifar_lightning.study.child import command
-from cifar_lightning.study.definition import read_study
-from cifar_lightning.study.estimate import duration, estimate_s
-from cifar_lightning.study.found import FoundRun, find_runs
-from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Task, make_plan
-from cifar_lightning.study.resolve import Resolved, resolve
-from cifar_lightning.study.slots import Slot, share_out
+from cifar_lightning.nets.summary import LayerTable
+from cifar_lightning.runs import environment
+from cifar_lightning.runs.settings import without_folders
+from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Resolved, Task, make_plan, resolve
+from cifar_lightning.study.runner import Slot, command, duration, estimate_s, share_out
+from cifar_lightning.study.spec import read_study
+from cifar_lightning.study.store import FoundRun, find_runs
 
 LOGS = Path("lightning_logs/tiny")
 STUDY = """\

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cifar_lightning.settings import without_folders
+from cifar_lightning.runs.settings import without_folders
 from cifar_lightning.study.command import main
-from cifar_lightning.study.definition import read_study
+from cifar_lightning.study.spec import read_study
 
 PROJECT = Path(__file__).parents[2]
 PUBLISHED = PROJECT / "results" / "report"

@@ -15,9 +15,9 @@ import torch
 from study.fakes import BASE, write_study
 
 from cifar_lightning.cli import main
-from cifar_lightning.study import child as children
-from cifar_lightning.study import execute as executing
-from cifar_lightning.study.slots import Slot
+from cifar_lightning.study import runner as children
+from cifar_lightning.study import runner as executing
+from cifar_lightning.study.runner import Slot
 
 LOGS = Path("lightning_logs/tiny")
 PATIENCE_S = 120.0

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from cifar_lightning.study.claims import Check, Claim
-from cifar_lightning.study.intervals import holm, welch
-from cifar_lightning.study.verdicts import judge
+from cifar_lightning.study.spec import Check, Claim
+from cifar_lightning.study.stats import holm, judge, welch
 
 VALUES = {
     "good": {"test_accuracy": [0.780, 0.782, 0.784], "images_per_second": [100.0, 101.0, 102.0]},

@@ -1,0 +1,239 @@
+"""From flags, YAML and a checkpoint to a resolved configuration and the objects that it describes."""
+
+import argparse
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse.typing import restricted_number_type
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from cifar_lightning import process
+from cifar_lightning.classifier import Classifier
+from cifar_lightning.config.messages import explain
+from cifar_lightning.config.validation import check_files, check_settings, values_of
+from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.errors import CheckpointError, ConfigError
+from cifar_lightning.process import silence_known_warnings
+from cifar_lightning.runs import checkpoint, environment, run_dir
+from cifar_lightning.runs.checkpoint import KEY
+from cifar_lightning.runs.settings import setting
+
+LOGS = "lightning_logs"
+DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
+DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
+
+HELP = (
+    "The flags most used: --data.batch_size, --data.val_size, --model.net and its arguments (--model.net.dropout; "
+    "--model.net.help ReportCNN lists them), --model.optimizer and its arguments (--model.optimizer.lr; "
+    "--model.optimizer.help Adam), --trainer.max_epochs, --seed_everything, --config FILE. All of them:"
+)
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_epochs": 30,  # the report's
+    "default_root_dir": LOGS,
+    "devices": 1,
+    "num_sanity_val_steps": 0,  # the first validation comes soon enough, and its metrics would need cleaning up
+    "enable_model_summary": False,  # our table shows the output shapes as well
+}
+
+
+class Experiment(LightningCLI):
+    """One verb's configuration with the model and the data that it describes; `training.trainer` builds the Trainer.
+
+    `--ckpt` is read first: the checkpoint's whole configuration comes before every flag, so flags win over it.
+
+    Args:
+        verb: 'fit', 'validate' or 'test'.
+        arguments: what stands behind the verb.
+
+    Raises:
+        ConfigError: a key, type or value is wrong, in one line.
+        CheckpointError: `--ckpt` names nothing that can be loaded.
+    """
+
+    model: Classifier
+    datamodule: CIFAR10DataModule
+
+    def __init__(self, verb: str, arguments: list[str]) -> None:
+        self.verb = verb
+        self.arguments = arguments
+        self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
+        self.content: dict[str, Any] = {}
+        self._read_inode = 0
+        silence_known_warnings()
+        try:
+            super().__init__(
+                Classifier,
+                CIFAR10DataModule,
+                run=False,
+                save_config_callback=None,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                parser_kwargs={
+                    "allow_abbrev": False,
+                    "exit_on_error": False,
+                    "usage": f"python -m cifar_lightning {verb} [flags]",
+                    "description": HELP,
+                },
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+            # Made once for its complaints: a rate out of range should not wait until the data are loaded.
+            self.model.configure_optimizers()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            reason = " ".join(str(error).split())  # torch's own do not say which flag it is
+            name = "model.optimizer.lr: " if reason.startswith("Invalid learning rate") else ""
+            raise ConfigError(name + reason) from error
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Lightning's seed flag, without its true and false: every run here has a known seed."""
+        parser.add_argument("--seed_everything", type=Seed, default=0, help="of weights, dropout and training order")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our flags beside Lightning's."""
+        parser.set_defaults({"model.net": {"class_path": DEFAULT_NET}})
+        parser.link_arguments("seed_everything", "data.seed")
+        purpose = "go on with this run" if self.verb == "fit" else "the weights to score; required"
+        parser.add_argument(
+            "--ckpt",
+            nargs="?",
+            const="last",
+            help=f"{purpose}: a path, or best or last of the newest run that has a checkpoint (alone: last)",
+        )
+        if self.verb == "fit":
+            parser.add_argument(
+                "--final_test", type=bool, default=True, help="score the last weights on the test set at the end"
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the checkpoint's configuration, then our arguments; errors come out as one line."""
+        arguments = self.arguments
+        if not {"-h", "--help"} & set(arguments):
+            check_files(arguments)
+            self._read_checkpoint()
+            if self.content:
+                arguments = ["--config", self._checkpoint_config(), *arguments]
+        try:
+            self.config = parser.parse_args(arguments)
+        except argparse.ArgumentError as error:
+            raise explain(str(error), parser) from error
+        if self.config.ckpt is not None and self.checkpoint is None:
+            raise ConfigError("ckpt is a flag, not a setting: take it out of the YAML file and give --ckpt")
+
+    def before_instantiate_classes(self) -> None:
+        """Resolves what is left open, so that the saved configuration holds what ran."""
+        trainer = self.config.trainer
+        if str(trainer.devices) == "auto":
+            trainer.devices = 1  # where Lightning would take every GPU
+        check_settings(self.config, self.verb)
+        if self.verb != "fit":  # settings of the training that would cut the score short
+            trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
+        if self.accelerator == "cpu" and not torch.cuda.is_available():
+            process.skip_gpu_search()
+        if trainer.precision is None:
+            trainer.precision = environment.native_precision(self.accelerator)
+
+    @property
+    def accelerator(self) -> str:
+        """Lightning's name of the accelerator that the Trainer takes: 'cpu', 'cuda' or 'mps'."""
+        return _accelerator(str(self.config.trainer.accelerator))
+
+    def instantiate_classes(self) -> None:
+        """Builds model and data; the Trainer waits until the run has a folder."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.datamodule = self.config_init.data
+        self.model = self.config_init.model
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.config.seed_everything)
+
+    @property
+    def logs(self) -> Path:
+        """Where runs go."""
+        return Path(self.config.trainer.default_root_dir)
+
+    @property
+    def recipe(self) -> str:
+        """The name of the configuration: the stem of the first --config, or the checkpoint's."""
+        named = values_of(self.arguments, "--config", "-c")
+        if named:
+            return Path(named[0]).stem
+        return self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
+
+    @cached_property
+    def resolved_yaml(self) -> str:
+        """The configuration with every default filled in; `--config` takes it back."""
+        config = self.config.clone()
+        for key in ("config", "ckpt"):
+            config.pop(key, None)
+        return self.parser.dump(config, skip_unset=False)
+
+    @property
+    def changed_on_disk(self) -> bool:
+        """Whether the checkpoint has been replaced since it was read: every save makes a new file."""
+        return self.checkpoint is not None and _identity(self.checkpoint) != self._read_file
+
+    def resolved(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return yaml.safe_load(self.resolved_yaml)
+
+    def _read_checkpoint(self) -> None:
+        scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        scan.add_argument("--ckpt", nargs="?", const="last")
+        scan.add_argument("--trainer.default_root_dir", dest="logs")
+        found, _ = scan.parse_known_args(self.arguments)
+        if found.ckpt is not None:
+            which = process.announced_checkpoint() if process.is_follower() else found.ckpt
+            self.checkpoint = run_dir.find_checkpoint(which, Path(found.logs or self._logs_of_files()))
+            self._read_file = _identity(self.checkpoint)
+            self.content, self.checkpoint_sha256 = checkpoint.load_with_digest(self.checkpoint)
+        elif self.verb != "fit":
+            raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+
+    def _logs_of_files(self) -> str:
+        """Where the --config files say that runs lie; the last one wins, as for every setting."""
+        logs = LOGS
+        for name in values_of(self.arguments, "--config", "-c"):
+            content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+            logs = setting(content, "trainer.default_root_dir") or logs
+        return logs
+
+    def _checkpoint_config(self) -> str:
+        assert self.checkpoint is not None
+        config = checkpoint.config_of(self.content)
+        if self.verb != "fit":
+            config.pop("final_test", None)  # a setting of fit alone
+            for name in ("devices", "strategy"):  # what the training had may not be here, and the score is the same
+                config["trainer"].pop(name, None)
+        for key, class_path in checkpoint.foreign_classes(config).items():
+            if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.arguments):
+                raise CheckpointError(
+                    f"{self.checkpoint} names the class {class_path}, which would be imported; "
+                    f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
+                )
+        return yaml.safe_dump(config, sort_keys=False)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Another one after every save; the number alone is given to new files once more."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _accelerator(name: str) -> str:
+    """What Lightning will choose for an accelerator's name."""
+    if name in ("auto", "gpu"):
+        if MPSAccelerator.is_available():
+            return "mps"
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        return "cpu"  # the Trainer refuses it in a moment, with its own words
+    return name

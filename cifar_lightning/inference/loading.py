@@ -1,0 +1,142 @@
+"""A checkpoint as a net that is ready to use, without the configuration of a training around it."""
+
+from argparse import ArgumentError
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+
+from cifar_lightning.classifier import Classifier
+from cifar_lightning.data import layout, synthetic
+from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.errors import CheckpointError
+from cifar_lightning.runs import checkpoint
+from cifar_lightning.runs.checkpoint import KEY
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds for its use.
+
+    Args:
+        path: the file.
+        sha256: the file's digest, hexadecimal.
+        model: the net with its weights, in evaluation mode, on the CPU.
+        class_names: in the order of the net's outputs.
+        recipe: the name of the configuration that was trained.
+        seed: of that training.
+        source: what it was trained on, 'CIFAR-10' or 'synthetic (not CIFAR-10)'.
+        epochs: how many are finished.
+        config: the resolved configuration of the run.
+    """
+
+    path: Path
+    sha256: str
+    model: Classifier
+    class_names: tuple[str, ...]
+    recipe: str
+    seed: int
+    source: str
+    epochs: int
+    config: dict[str, Any]
+
+    def __str__(self) -> str:
+        """In a line: the file and what it is."""
+        return f"{self.path} ({self.recipe}, seed {self.seed}, {self.source}, {self.length})"
+
+    @property
+    def length(self) -> str:
+        """Of the training, in words."""
+        return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+
+    @property
+    def precision(self) -> str:
+        """The Trainer's precision, in which the checkpoint was scored."""
+        return str(self.config["trainer"]["precision"])
+
+
+def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
+    """Builds the net that a checkpoint describes and gives it the checkpoint's weights. Global random state stays.
+
+    Args:
+        path: a checkpoint of this project.
+        trusted: full names of classes from outside of the package that may be imported.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, names a class that is not trusted, or holds another net.
+    """
+    content, sha256 = checkpoint.load_with_digest(path)
+    config = checkpoint.config_of(content)
+    identity = content[KEY]["identity"]
+    settings = config["model"]
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
+        net = _build(settings["net"], trusted, path)
+        model = Classifier(net, channels_last=settings.get("channels_last", True))
+    checkpoint.load_weights(model, content, path)
+    names = synthetic.CLASS_NAMES if identity["synthetic"] else layout.CLASS_NAMES
+    _check_outputs(model.eval().requires_grad_(False), len(names), path)
+    return Trained(
+        path=path,
+        sha256=sha256,
+        model=model,
+        class_names=names,
+        recipe=str(identity["recipe"]),
+        seed=int(identity.get("seed", config["seed_everything"])),
+        source=str(identity["source"]),
+        epochs=len(content["callbacks"]["LearningCurves"]["rows"]),
+        config=config,
+    )
+
+
+def _build(settings: dict[str, Any], trusted: Collection[str], path: Path) -> nn.Module:
+    for class_path in checkpoint.foreign_classes(settings, "model.net").values():
+        if class_path not in trusted:
+            raise CheckpointError(
+                f"{path} names the class {class_path}, which would be imported; if you trust it, add "
+                f"--model.net {class_path}"
+            )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net", required=True)
+    try:
+        built: nn.Module = parser.instantiate(parser.parse_object({"net": settings})).net
+    except (ArgumentError, ValueError, TypeError, ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its net {settings.get('class_path')} cannot be built: {reason}") from error
+    return built
+
+
+def _check_outputs(model: nn.Module, classes: int, path: Path) -> None:
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(2, 3, 32, 32))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its net does not take 32x32 pictures: {' '.join(str(error).split())}"
+        ) from error
+    if not logits.isfinite().all():
+        raise CheckpointError(f"{path}: its net gives no numbers (NaN or infinity), so its weights are of no use")
+    if (shape := tuple(logits.shape)) != (2, classes):
+        raise CheckpointError(
+            f"{path}: its net gives {shape[1:]} values for a picture, and there are {classes} classes"
+        )
+
+
+def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Tensor]:
+    """Reads the test split, uint8 (N, 32, 32, 3) and int64 (N,), in the official order.
+
+    Args:
+        trained: says where its run found the data, and whether they were the synthetic ones.
+        root: another place to look, the only one.
+
+    Raises:
+        DataError: CIFAR-10 is not there.
+    """
+    settings = trained.config["data"]
+    data = CIFAR10DataModule(root=root or settings["root"], synthetic=settings["synthetic"])
+    data.prepare_data()
+    data.setup("test")
+    return data.images_of("test")

@@ -1,0 +1,1 @@
+"""A run on disk: its folder, record, checkpoints, environment and figures. Nothing here trains."""

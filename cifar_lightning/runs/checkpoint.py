@@ -1,0 +1,204 @@
+"""Reading checkpoints that may be damaged, unsafe or of another architecture."""
+
+import contextlib
+import hashlib
+import io
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import nn
+
+from cifar_lightning.errors import CheckpointError
+from cifar_lightning.runs.atomic import write_bytes
+
+KEY = "cifar_lightning"  # our section of a checkpoint
+
+MARK = b"cifar_lightning sha256="
+END_BYTES = 22  # of a zip's last record without a comment, whose last two bytes are the comment's length
+END_SIGNATURE = b"PK\x05\x06"
+COMMENT_BYTES = len(MARK) + 2 * hashlib.sha256().digest_size
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Replaces `path` by a checkpoint.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In memory first: where the disk is full, torch.save would say that some assertion failed.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(-END_BYTES, io.SEEK_END)
+    assert buffer.read(len(END_SIGNATURE)) == END_SIGNATURE, "torch.save has written no zip file, or one with a comment"
+    body = buffer.getbuffer()[:-2]
+    comment = MARK + hashlib.sha256(body).hexdigest().encode("ascii")
+    del body  # a view, which would keep the buffer from growing
+    buffer.seek(-2, io.SEEK_END)
+    buffer.write(len(comment).to_bytes(2, "little") + comment)
+    write_bytes(path, buffer.getbuffer(), is_durable=True)
+
+
+def read(path: Path) -> Any:
+    """What torch.load finds in an undamaged file, without running any code that it may hold; on the CPU.
+
+    A file without a digest, which somebody else's torch.save has written, is checked by its CRCs alone.
+
+    Raises:
+        CheckpointError: it cannot be read or is damaged; the text gives the reason and no fix.
+    """
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[Any, str]:
+    """`read`, and the SHA-256 of the whole file, hexadecimal: of these very bytes, which a training may replace."""
+    try:
+        content = path.read_bytes()
+        comment, body = content[-COMMENT_BYTES:], content[: -COMMENT_BYTES - 2]
+        digest = MARK + hashlib.sha256(body).hexdigest().encode("ascii")
+        if comment.startswith(MARK) and comment != digest:
+            raise CheckpointError(f"{path} is damaged (its SHA-256 is another one)")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise CheckpointError(f"{path} is damaged ({damaged})")
+        # True by name: an environment variable can turn the default off.
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return loaded, hashlib.sha256(content).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+        ValueError,
+        KeyError,
+        NotImplementedError,  # zipfile's, of a kind of compression or encryption
+    ) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """In place of Lightning's own: that one moves each file from the temporary folder over its predecessor.
+
+    From another device the move is a copy, and a full disk in its middle destroys both. And it loads a damaged file
+    without a word, if only its outline is whole.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Replaces the file at once.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written; the old file is as it was.
+        """
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads it to the CPU, without running any code that it may hold, whatever `weights_only` says.
+
+        Raises:
+            CheckpointError: it cannot be read, is damaged, or is not one of ours.
+        """
+        return load(Path(path))
+
+
+# A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
+TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+FOLDERS = ("data.root", "trainer.default_root_dir")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of this project without running any code that it may hold.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
+            that can be used.
+    """
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    """The same with the SHA-256 of the bytes that were read, hexadecimal."""
+    try:
+        return _load(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_way_out(path)}") from error.__cause__
+
+
+def _load(path: Path) -> tuple[dict[str, Any], str]:
+    content, sha256 = read_with_digest(path)
+    try:
+        section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
+        whole = isinstance(content["state_dict"], dict) and isinstance(rows, list)
+        whole = whole and {"recipe", "source", "synthetic"} <= set(section["identity"])
+        whole = whole and isinstance(yaml.safe_load(section["config"]), dict)
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
+    return content, sha256
+
+
+def _way_out(path: Path) -> str:
+    """The newest checkpoint in the same folder that can be read, if there is one."""
+    others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and other.is_file()]
+    for other in sorted(others, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        with contextlib.suppress(CheckpointError):
+            epochs = len(_load(other)[0]["callbacks"]["LearningCurves"]["rows"])
+            return f"{other}, of {epochs} epoch(s), is whole: give it with --ckpt"
+    return "give another one, such as best or last of a run"
+
+
+def config_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration of the run that wrote a checkpoint which `load` has read."""
+    return yaml.safe_load(content[KEY]["config"])
+
+
+def foreign_classes(config: Any, key: str = "") -> dict[str, str]:
+    """What a configuration names that would be imported from outside of `TRUSTED_MODULES`: key to dotted name.
+
+    A class may stand as a `class_path` or as a bare string, so every dotted name counts, wherever it stands; only the
+    settings that are folders are left out.
+    """
+    found: dict[str, str] = {}
+    if isinstance(config, dict):
+        for name, value in config.items():
+            inner = key if name == "class_path" else f"{key}.{name}" if key else str(name)
+            found |= foreign_classes(value, inner)
+    elif isinstance(config, list):
+        for value in config:
+            found |= foreign_classes(value, key)
+    elif isinstance(config, str) and key not in FOLDERS and DOTTED_NAME.fullmatch(config):
+        found |= {key: config} if config.partition(".")[0] not in TRUSTED_MODULES else {}
+    return found
+
+
+def load_weights(model: nn.Module, content: dict[str, Any], path: Path) -> None:
+    """Puts a checkpoint's weights into a model of the same architecture.
+
+    Raises:
+        CheckpointError: the architecture is another one; the text names the first difference.
+    """
+    theirs, ours = content["state_dict"], model.state_dict()
+    differences = [f"{name} is missing in the file" for name in ours if name not in theirs]
+    differences += [f"{name} is not part of this net" for name in theirs if name not in ours]
+    differences += [
+        f"{name} is {tuple(theirs[name].shape)} in the file and {tuple(ours[name].shape)} here"
+        for name in ours
+        if name in theirs and theirs[name].shape != ours[name].shape
+    ]
+    if differences:
+        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+        raise CheckpointError(
+            f"{path} holds another architecture: {differences[0]}{more}; leave out the --model flags that differ"
+        )
+    model.load_state_dict(theirs)

@@ -1,0 +1,149 @@
+"""The machine and the code under a run: hardware and its native precision, versions, commit."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_lightning.errors import ConfigError
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", "jsonargparse", "numpy")
+
+
+def accelerator_of(flag: str) -> str:
+    """Lightning's name of the accelerator that 'auto', 'cpu' or 'gpu' means on this machine.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if flag != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if flag != "cpu" and torch.backends.mps.is_available():
+        return "mps"
+    if flag == "gpu":
+        raise ConfigError("accelerator gpu: no GPU is found; auto takes what is there")
+    return "cpu"
+
+
+def native_precision(accelerator: str) -> str:
+    """The Trainer precision for where none is given: 'bf16-mixed' where the hardware multiplies bf16 faster.
+
+    Args:
+        accelerator: Lightning's name of the one in use: 'cpu', 'cuda' or 'mps'.
+
+    Returns:
+        'bf16-mixed' on CUDA capability 8.0 and up, on x86 with AMX, on AMD's with AVX-512 BF16 and on Apple's GPU from
+        macOS 14 on; else '32-true'.
+    """
+    if accelerator == "cuda":
+        native = torch.cuda.get_device_capability() >= (8, 0)
+    elif accelerator == "mps":
+        native = torch.backends.mps.is_macos_or_newer(14, 0)
+    else:
+        features = _cpu_features()
+        # Without AMX (many virtual machines hide it) Intel's bf16 is slower than its float32: results/speed_cpu78.json
+        # has the same loop in both. A rule and not a measurement, so that two runs on one machine are of one precision.
+        native = "amx_bf16" in features or ("avx512_bf16" in features and not _is_intel())
+    return "bf16-mixed" if native else "32-true"
+
+
+def place(hardware: dict[str, Any]) -> str:
+    """Where a run computed, from its `hardware`: the GPU, else `2 threads of` the CPU."""
+    threads = f"{hardware['threads']} thread{'s' if hardware['threads'] != 1 else ''}"
+    return str(hardware.get("gpu") or f"{threads} of {hardware['cpu']}")
+
+
+def hardware(accelerator: str) -> dict[str, Any]:
+    """Names and sizes that explain a speed; no name of the host.
+
+    Args:
+        accelerator: Lightning's name of the one in use; the GPU is named only where it is 'cuda'.
+    """
+    found: dict[str, Any] = {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if accelerator == "cuda":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Python and every package that a number can depend on."""
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+
+
+def fingerprint(device: torch.device, devices: int) -> dict[str, Any]:
+    """What a training's numbers depend on to the last bit beside its configuration.
+
+    Args:
+        device: that it runs on.
+        devices: how many of them.
+    """
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "devices": devices,
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu_name(),
+        "torch": version("torch"),
+    }
+
+
+def commit() -> dict[str, Any]:
+    """The commit of the package's source and whether the tree differed from it; None for both outside of git."""
+    folder = Path(__file__).parent
+    head = _git(folder, "rev-parse", "HEAD")
+    # What runs leave behind for others to read changes no run.
+    status = _git(folder.parent, "status", "--porcelain", "--", ":/", ":(exclude)results")
+    # An installed copy may lie inside of somebody else's repository: only a tracked source has a commit of its own.
+    if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": None if status is None else bool(status)}
+
+
+def package_digest(folder: Path = Path(__file__).parent.parent) -> str:
+    """Twelve hex digits of a SHA-256 over the package's source, without what reads runs and takes no part in them.
+
+    `study`, `bench` and `inference` may change as they like: a run's numbers do not depend on them.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder)
+        if name.parts[0] not in ("study", "bench", "inference"):
+            content = path.read_bytes()
+            digest.update(f"{name.as_posix()} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()[:12]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _cpu_features() -> set[str]:
+    return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
+
+
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return "intel" in _cpu_name().lower()
+
+
+def _cpu_name() -> str:
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine())

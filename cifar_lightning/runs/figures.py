@@ -1,0 +1,184 @@
+"""The figures: sample pictures, learning curves, confusion matrix, worst mistakes. Data in, matplotlib Figure out."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from cifar_lightning.metrics import CALIBRATION_BINS, Bin
+from cifar_lightning.runs.atomic import write_bytes
+
+TRAIN_COLOUR, VAL_COLOUR = "#1f6fb4", "#d95f02"  # told apart with every kind of colour vision
+
+Row = Mapping[str, float]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Replaces the picture `path` at once.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_bytes(path, content.getbuffer())
+
+
+def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_class: int = 8) -> Figure:
+    """A row of sample pictures for each class, the first of each in the data set's order.
+
+    Args:
+        images: uint8 (N, 32, 32, 3).
+        labels: int64 (N,).
+        class_names: C names, one row each.
+        per_class: pictures in a row.
+    """
+    rows = [images[labels == label][:per_class] for label in range(len(class_names))]
+    figure = Figure(figsize=(per_class * 0.75 + 1.4, len(class_names) * 0.75), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(_montage(rows, per_class, gap=(4, 4)))
+    _no_frame(axes)
+    axes.set_yticks([row * 36 + 16 for row in range(len(class_names))], class_names, fontsize=11)
+    axes.tick_params(length=0)
+    return figure
+
+
+def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Figure:
+    """Loss and accuracy against the epoch, training and (where there is one) validation in one chart each.
+
+    Args:
+        rows: one per epoch, with `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`.
+        title: printed above.
+        label_smoothing: of the training's loss; said beside its curve where there is any.
+    """
+    smoothed = f"training (targets smoothed by {label_smoothing:g})" if label_smoothing else "training"
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        training = smoothed if name == "loss" else "training"
+        for split, label, colour in (("train", training, TRAIN_COLOUR), ("val", "validation", VAL_COLOUR)):
+            points = [(row["epoch"], row[f"{split}_{name}"]) for row in rows if f"{split}_{name}" in row]
+            if points:
+                # A single epoch is a point, which a line alone would not show.
+                axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss (cross entropy)" if name == "loss" else "accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    return figure
+
+
+def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str) -> Figure:
+    """The confusion matrix: rows are true classes, columns predictions, each cell a share of its row and a count."""
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(8, 7), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=40, ha="right")
+    axes.set_yticks(ticks, class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(title, fontsize=11)
+    for row in ticks:
+        for column in ticks:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(xmax=1, decimals=0))
+    return figure
+
+
+def worst_mistakes(
+    images: Tensor, labels: Tensor, logits: Tensor, class_names: Sequence[str], columns: int = 8, rows: int = 4
+) -> Figure:
+    """The wrongly classified images of highest loss, worst first, each with its true and its predicted class.
+
+    Args:
+        images: uint8 (N, 32, 32, 3), in the order of `labels` and `logits`.
+        labels: int64 (N,).
+        logits: float (N, C).
+        class_names: C names.
+        columns: pictures beside each other.
+        rows: pictures above each other.
+    """
+    probabilities = logits.softmax(dim=1)
+    predicted = logits.argmax(dim=1)
+    true_probability = probabilities.gather(1, labels[:, None]).flatten()
+    wrong = (predicted != labels).nonzero().flatten()
+    worst = wrong[true_probability[wrong].argsort(stable=True)][: columns * rows].tolist()
+    picked = images[worst]
+    figure = Figure(figsize=(columns * 1.35, rows * 1.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    # Room for two lines of text above each picture and for long class names between two.
+    top, side = 17, 14
+    axes.imshow(_montage([picked[row * columns : (row + 1) * columns] for row in range(rows)], columns, (top, side)))
+    axes.set_ylim(rows * (32 + top) - top - 0.5, -top)
+    axes.set_xlim(-side / 2 - 0.5, columns * (32 + side) - side / 2 - 0.5)
+    _no_frame(axes)
+    axes.set_title("worst mistakes: the true class, taken as another with this probability", fontsize=10)
+    for position, index in enumerate(worst):
+        row, column = divmod(position, columns)
+        guess = int(predicted[index])
+        text = f"{class_names[int(labels[index])]}\nas {class_names[guess]} {probabilities[index, guess]:.0%}"
+        axes.text(column * (32 + side) + 15.5, row * (32 + top) - 2, text, ha="center", va="bottom", fontsize=8)
+    return figure
+
+
+def reliability(charts: Mapping[str, Sequence[Bin]], title: str) -> Figure:
+    """Reliability diagrams: for each bin of confidence the share that is right, and how many images it holds.
+
+    Args:
+        charts: the bins by what stands above them.
+        title: printed above all.
+    """
+    figure = Figure(figsize=(4.6 * len(charts), 5.4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(2, len(charts), squeeze=False, sharex=True, height_ratios=(4, 1))
+    for column, (name, bins) in enumerate(charts.items()):
+        upper, lower = grid[:, column]
+        confidences = [its.confidence for its in bins]
+        upper.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="as sure as right")
+        upper.plot(confidences, [its.accuracy for its in bins], color=TRAIN_COLOUR, marker="o", markersize=4)
+        upper.set_title(name, fontsize=10)
+        upper.set_ylabel("share that is right")
+        upper.grid(alpha=0.3)
+        upper.legend(loc="upper left")
+        # Each mark stands at the mean of its bin, and so does its bar.
+        lower.bar(confidences, [its.images for its in bins], width=0.8 / CALIBRATION_BINS, color=TRAIN_COLOUR)
+        lower.set_ylabel("images")
+        lower.set_xlabel("probability of the verdict")
+        for axis in (upper.xaxis, upper.yaxis):
+            axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        upper.set_xlim(0, 1)
+        upper.set_ylim(0, 1)
+    return figure
+
+
+def _montage(rows: Sequence[Tensor], columns: int, gap: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Pictures uint8 (n, 32, 32, 3) of each row on one white sheet (H, W, 3), `gap` pixels apart (down, across).
+
+    One image is drawn much sooner than a matplotlib axes for each picture.
+    """
+    down, across = 32 + gap[0], 32 + gap[1]
+    sheet = np.full((len(rows) * down - gap[0], columns * across - gap[1], 3), 255, dtype=np.uint8)
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures.numpy()):
+            sheet[row * down : row * down + 32, column * across : column * across + 32] = picture
+    return sheet
+
+
+def _no_frame(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,168 @@
+"""Run folders: `lightning_logs/<recipe>/<time>-s<seed>/`, made for one run alone, and found again."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cifar_lightning.data.lock import is_still_at
+from cifar_lightning.errors import CheckpointError, OutputError
+from cifar_lightning.runs.atomic import write_json
+
+LOCK_NAME = ".lock"
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Holds a run's folder; leaves no trace. The kernel lets go of it when the process dies, however it dies.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be locked.
+    """
+    path = folder / LOCK_NAME
+    while True:
+        try:
+            file = path.open("a+b")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
+                    "train a run of its own without --ckpt"
+                ) from None
+            if not is_still_at(file, path):
+                continue  # its holder has just removed the file that we had opened
+            file.truncate(0)
+            file.write(str(os.getpid()).encode("ascii"))
+            file.flush()
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace") or "?"
+    return "?"
+
+
+RECORD = "run.json"
+CHECKPOINTS = "checkpoints"
+
+
+def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
+    """Makes the folder of a new run; runs that start in the same second get `-2`, `-3` and so on.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    name = f"{now:%Y-%m-%d_%H-%M-%S}-s{seed}"
+    number = 1
+    while True:
+        folder = logs / recipe / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()  # fails where it exists: two processes never share one
+        except FileExistsError:
+            if not folder.is_dir():
+                raise OutputError(f"cannot make the run's folder {folder}: a file is in the way") from None
+            number += 1
+        except OSError as error:
+            raise OutputError(
+                f"cannot make the run's folder {folder}: {error.strerror}; name another place with "
+                "--trainer.default_root_dir"
+            ) from error
+        else:
+            return folder
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of a run's run.json.
+
+    Raises:
+        OutputError: there is none, or it is not readable.
+    """
+    path = folder / RECORD
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); give the folder of a run") from error
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Replaces a run's run.json."""
+    write_json(folder / RECORD, record)
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to; None for a file that lies on its own."""
+    folder = checkpoint.resolve().parent
+    is_run = folder.name == CHECKPOINTS and (folder.parent / RECORD).is_file()
+    return Path(os.path.relpath(folder.parent)) if is_run else None
+
+
+def finished_run(logs: Path) -> dict[str, Any] | None:
+    """The record of the finished run under `logs`, which is one run's own; None where there is none."""
+    records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
+    return next((record for record in records if record["status"] == "finished"), None)
+
+
+def find_checkpoint(which: str, logs: Path) -> Path:
+    """Resolves `--ckpt`.
+
+    Args:
+        which: a path, or 'best' or 'last' of the newest run that has a checkpoint (by its start; synthetic runs do
+            not count, they are reached by path).
+        logs: where the runs are.
+
+    Raises:
+        CheckpointError: there is none; the text says what there is.
+    """
+    if which not in ("best", "last"):
+        if "://" in which:
+            raise CheckpointError(f"--ckpt {which}: a URL is never loaded; download the file and give its path")
+        path = Path(which)
+        if path.is_dir():
+            raise CheckpointError(f"--ckpt {which} is a folder{_inside(path)}; give a .ckpt file")
+        if not path.is_file():
+            raise CheckpointError(f"--ckpt {which}: no such file; give a path, best or last")
+        return path
+    runs, synthetic = [], 0
+    for record_path in logs.glob(f"*/*/{RECORD}"):
+        folder = record_path.parent
+        if any((folder / CHECKPOINTS).glob("*.ckpt")):
+            record = read_record(folder)
+            if not {"synthetic", "started_at"} <= set(record):  # somebody else's run.json
+                continue
+            if record["synthetic"]:
+                synthetic += 1
+            else:
+                runs.append((datetime.fromisoformat(record["started_at"]), folder))
+    if not runs:
+        aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
+        raise CheckpointError(
+            f"no run with a checkpoint in {logs}{aside}; train one with: python -m cifar_lightning fit"
+        )
+    newest = max(runs)[1]
+    checkpoint = newest / CHECKPOINTS / f"{which}.ckpt"
+    if not checkpoint.is_file():
+        raise CheckpointError(
+            f"the newest run, {newest}, has no {which} checkpoint{_inside(newest)} "
+            "(best is written after an epoch with validation); try --ckpt last or a path"
+        )
+    return checkpoint
+
+
+def _inside(folder: Path) -> str:
+    found = sorted(str(path) for path in folder.glob("**/*.ckpt"))
+    return f", but it has {', '.join(found)}" if found else " without checkpoints"

@@ -1,0 +1,191 @@
+"""The table of a study: everything that its page shows, computed from the runs' files and from nothing else.
+
+No clock and no order of the file system comes in, so that asking again gives the same bytes.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cifar_lightning.nets.summary import LayerTable
+from cifar_lightning.runs.environment import place
+from cifar_lightning.runs.settings import flat, without_folders
+from cifar_lightning.study.metrics import CURVES, METRICS
+from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task
+from cifar_lightning.study.spec import Study, System
+from cifar_lightning.study.stats import LEVEL, judge, summarise
+from cifar_lightning.study.store import FoundRun
+
+COMPARED = ("test_accuracy", "test_loss")  # of the comparisons that no claim names
+Entry = dict[str, Any]
+
+
+def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -> Entry:
+    """The table as JSON types.
+
+    Args:
+        study: the study.
+        resolved: by system.
+        tasks: the plan as it stands after the runs.
+    """
+    finished = {
+        system.name: [task.run for task in tasks if task.system == system and task.action == DONE and task.run]
+        for system in study.systems
+    }
+    values = {name: {metric: _values(runs, metric) for metric in METRICS} for name, runs in finished.items()}
+    rows = {
+        name: [{int(row["epoch"]): row for row in run.content["epochs"]} for run in runs]
+        for name, runs in finished.items()
+    }
+    machines = {name: {machine for run in runs for machine in _machines(run)} for name, runs in finished.items()}
+    comparisons, claims = judge(study.claims, study.comparisons, COMPARED, values, rows, machines)
+    everything = [run for runs in finished.values() for run in runs]
+    shown = finished[study.reference][0] if finished[study.reference] else None
+    table = {
+        "name": study.name,
+        "title": study.title,
+        "introduction": study.introduction,
+        "arguments": study.arguments,
+        "reference": study.reference,
+        "sources": sorted({run.record["source"] for run in everything}),
+        "level": LEVEL,
+        "systems": [
+            _system(system, resolved[system.name], finished[system.name], tasks, sorted(machines[system.name]))
+            for system in study.systems
+        ],
+        "comparisons": comparisons,
+        "claims": claims,
+        "layers": _layers(resolved[study.reference].layers),
+        "confusion": _confusion(finished[study.reference]),
+        "shown_run": {"name": shown.name, "seed": shown.seed} if shown else None,
+        "runs": [_run(task) for task in tasks],
+        "newest": max((run.record["finished_at"] for run in everything), default=None),
+        "hparams": {system.name: _hparams(resolved, system.name) for system in study.systems},
+    }
+    cleaned: Entry = without_folders(table)
+    return cleaned
+
+
+def _values(runs: Sequence[FoundRun], metric: str) -> list[float]:
+    read = [METRICS[metric].read(run.content) for run in runs]
+    return [float(value) for value in read if value is not None]
+
+
+def _system(
+    system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks: Sequence[Task], machines: Sequence[str]
+) -> Entry:
+    mine = [task for task in tasks if task.system == system]
+    trained_on = [int(run.record["data"]["train"]) for run in runs]
+    tested_on = [int(run.record["metrics"]["test"]["images"]) for run in runs]
+    settings = flat(resolved.config)
+    curves = {name: points for name in CURVES if (points := _curve(runs, name))}
+    return {
+        "name": system.name,
+        "title": system.title,
+        "says": system.says,
+        "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *system.flags()]),
+        "batch_size": settings["data.batch_size"],
+        "max_epochs": resolved.max_epochs,
+        "learning_rate": settings.get("model.optimizer.init_args.lr"),
+        "trained_on": trained_on[0] if trained_on else None,
+        "val_size": settings["data.val_size"],
+        "parameters": resolved.layers.parameters,
+        "train_flop": resolved.train_flop_per_image * resolved.images_per_epoch(trained_on[0]) * resolved.max_epochs
+        if trained_on
+        else None,
+        "test_flop": resolved.evaluation_flop_per_image * tested_on[0] if tested_on else None,
+        "machine": " / ".join(machines),
+        "seeds": [task.seed for task in mine],
+        "n": len(runs),
+        "failed": sum(task.action == FAILED for task in mine),
+        "missing": sum(task.is_due for task in mine),
+        "metrics": {
+            name: {**asdict(summarise(values)), "values": values} for name in METRICS if (values := _values(runs, name))
+        },
+        "curves": curves,
+        "lowest_val_loss": _lowest(curves.get("val_loss", [])),
+    }
+
+
+def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
+    """Per epoch the mean over the runs that have it, with the least and the greatest."""
+    by_epoch: dict[int, list[float]] = {}
+    for run in runs:
+        for row in run.content["epochs"]:
+            if name in row:
+                by_epoch.setdefault(int(row["epoch"]), []).append(row[name])
+    return [
+        {"epoch": epoch, "n": len(values), "mean": sum(values) / len(values), "least": min(values), "most": max(values)}
+        for epoch, values in sorted(by_epoch.items())
+    ]
+
+
+def _lowest(curve: Sequence[Entry]) -> Entry | None:
+    """Where the mean curve is lowest: after that epoch a validation loss that rises tells of over-fitting."""
+    point = min(curve, key=lambda point: point["mean"], default=None)
+    return {"epoch": point["epoch"], "mean": point["mean"]} if point else None
+
+
+def _machines(run: FoundRun) -> list[str]:
+    """Where a run computed, in the order of its sessions."""
+    sessions = [run.record, *run.record.get("resumed", [])]
+    return list(dict.fromkeys(f"{place(session['hardware'])}, {run.record['precision']}" for session in sessions))
+
+
+def _layers(table: LayerTable) -> Entry:
+    rows = [{**asdict(row), "output_shape": list(row.output_shape)} for row in table.rows]
+    return {"rows": rows, "parameters": table.parameters}
+
+
+def _confusion(runs: Sequence[FoundRun]) -> Entry | None:
+    """The counts of all runs together: rows are true classes."""
+    if not runs:
+        return None
+    tests = [run.record["metrics"]["test"] for run in runs]
+    matrices = [test["confusion_matrix"] for test in tests]
+    names = list(tests[0]["per_class_accuracy"])
+    total = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
+    return {"classes": names, "counts": total, "runs": len(runs)}
+
+
+def _run(task: Task) -> Entry:
+    entry: Entry = {"system": task.system.name, "seed": task.seed, "status": _status(task)}
+    if task.run is not None:
+        record = task.run.record
+        entry |= {
+            "name": task.run.name,
+            "epochs": task.run.epochs,
+            "error": record.get("error") if task.action == FAILED else None,
+            "package_digests": task.run.digests,
+            "commit": record.get("commit"),
+            "dirty": any(session.get("dirty") for session in [record, *record.get("resumed", [])]),
+            "machine": " / ".join(_machines(task.run)),
+            "started_at": record["started_at"],
+            "resumed": len(record.get("resumed", [])),
+            "torch": record["versions"]["torch"],
+        }
+        if task.action == DONE:
+            entry["metrics"] = {name: metric.read(task.run.content) for name, metric in METRICS.items()}
+    return entry
+
+
+def _status(task: Task) -> str:
+    if task.action == DONE:
+        return "finished"
+    if task.action == FAILED:
+        return "failed"
+    return "unfinished" if task.run else "not run"
+
+
+def _hparams(resolved: dict[str, Resolved], name: str) -> Entry:
+    """The settings in which the study's systems differ, of one of them, by their flags' names."""
+    all_settings = {system: flat(other.config) for system, other in resolved.items()}
+    names = sorted({key for settings in all_settings.values() for key in settings})
+    varied = [key for key in names if len({repr(settings.get(key)) for settings in all_settings.values()}) > 1]
+    mine = all_settings[name]
+    return {
+        key.replace(".init_args", "").replace(".class_path", ""): mine[key]
+        for key in varied
+        if mine.get(key) is not None
+    }

@@ -1,0 +1,155 @@
+"""A study's files: its table and page in its own folder, and what of it is published."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cifar_lightning.errors import OutputError
+from cifar_lightning.nets.summary import shape_text
+from cifar_lightning.runs.atomic import write_bytes, write_json, write_text
+from cifar_lightning.runs.settings import without_folders
+from cifar_lightning.study.metrics import METRICS, UNKNOWN
+from cifar_lightning.study.plan import DONE, FAILED, Task
+from cifar_lightning.study.runner import duration
+from cifar_lightning.study.store import PUBLISHED_RUNS
+
+TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+FIGURES = "figures"
+
+Figures = Mapping[str, bytes]  # by file name; a dark twin is called `<stem>-dark<suffix>`
+
+
+def render(template: str, table: dict[str, Any], figures: Figures) -> str:
+    """One of the two pages as text: report.html.j2 is one file with all in it, report.md.j2 has its figures beside it.
+
+    Args:
+        template: its name.
+        table: from `gather`.
+        figures: from `figures.draw`.
+    """
+    environment = Environment(
+        loader=PackageLoader("cifar_lightning.study"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "shape": shape_text,
+        "duration": duration,
+        "cell": _markdown_cell,
+        "flop": _flop,
+        "sentence": _sentence,
+    }
+    environment.globals |= {
+        "metrics": METRICS,
+        "titles": {system["name"]: system["title"] for system in table["systems"]},
+        "figures": figures,
+        "data_uri": lambda name: _data_uri(name, figures[name]),
+        "dark": dark,
+        "p_text": _p_text,
+        "check_text": check_text,
+    }
+    return environment.get_template(template).render(**table)
+
+
+def dark(name: str) -> str:
+    """The file name of a figure's dark twin."""
+    path = Path(name)
+    return f"{path.stem}-dark{path.suffix}"
+
+
+def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
+    """A check in words: 'test accuracy of A higher than of B'."""
+    metric = METRICS[check["metric"]]
+    first = f"{metric.title} of {titles[check['systems'][0]]}"
+    if check["kind"] == "difference":
+        return f"{first} {check['expect']} than of {titles[check['systems'][1]]}"
+    if check["kind"] == "curve":
+        return f"{first} falls with every epoch"
+    # As many digits as were stated: 0.3, not 0.3000.
+    stated = f"{check['value'] * metric.scale:g}{metric.unit}"
+    within = f" ± {check['within'] * metric.scale:g}" if check["within"] else ""
+    return f"{first} {check['expect'].replace('equal', 'equal to')} {stated}{within}"
+
+
+def _data_uri(name: str, content: bytes) -> str:
+    return f"data:{TYPES[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+
+
+def _p_text(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _markdown_cell(value: object) -> str:
+    """Text that a Markdown table takes: no line break, no bar."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    """The same text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def _flop(value: float | None) -> str:
+    """Operations in a unit that leaves few digits."""
+    if value is None:
+        return UNKNOWN
+    for name, size in (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6)):
+        if value >= size:
+            return f"{value / size:,.3g} {name}"
+    return f"{value:,.0f} FLOP"
+
+
+TABLE = "study.json"
+
+
+def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
+    """study.json, report.html and report.md with its figures, into the study's folder.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    _write_page(table, figures, logs)
+    write_text(logs / "report.html", render("report.html.j2", table, figures))
+    write_json(logs / TABLE, table)
+
+
+def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], folder: Path) -> None:
+    """report.md, its figures and one small JSON per finished or failed run, none with a path of this machine.
+
+    report.html is not among them: it holds every figure once more, and a repository keeps each version of it. The page
+    can be made again from these files and from runs that come later. Runs that are published already stay.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    _write_page(table, figures, folder)
+    for task in tasks:
+        if task.run is not None and task.action in (DONE, FAILED):
+            target = folder / PUBLISHED_RUNS / task.system.name / f"{task.run.name}.json"
+            _make(target.parent)
+            write_json(target, without_folders(task.run.content))
+
+
+def _write_page(table: dict[str, Any], figures: Figures, folder: Path) -> None:
+    _make(folder / FIGURES)
+    for path in (folder / FIGURES).iterdir():
+        if path.name not in figures and path.suffix in (".svg", ".png"):  # of a system that is gone
+            path.unlink()
+    for name, content in figures.items():
+        write_bytes(folder / FIGURES / name, content)
+    write_text(folder / "report.md", render("report.md.j2", table, figures))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {folder}: {error.strerror}") from error

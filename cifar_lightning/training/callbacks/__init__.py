@@ -1,0 +1,1 @@
+"""What runs beside the training, one Lightning callback per file. A callback does not know the command line."""

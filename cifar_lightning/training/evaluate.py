@@ -1,0 +1,199 @@
+"""`test` and `validate`: one set of weights, one split, one score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from cifar_lightning.config.parser import Experiment
+from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.errors import CheckpointError, ConfigError
+from cifar_lightning.metrics import Evaluation, evaluate, reliability
+from cifar_lightning.nets.tta import Views
+from cifar_lightning.process import is_follower, scratch_folder
+from cifar_lightning.runs import calibration, checkpoint, figures, run_dir
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.training.callbacks.scorer import Scorer
+from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
+from cifar_lightning.training.resume import FROZEN_DATA, check_frozen
+from cifar_lightning.training.trainer import build_trainer
+
+
+class Scoring(Experiment):
+    """The configuration of `test` or `validate`, with the flags that only these have."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """`--tta` is the short name of a setting that the checkpoint's configuration also has."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--tta",
+            type=Views | None,
+            default=None,
+            help="score once more with test-time augmentation: the short name of --model.tta.views",
+        )
+        parser.add_argument(
+            "--calibrate",
+            action="store_true",
+            help="fit a temperature on the validation split and store it beside the checkpoint, where predict finds it",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """The short name wins, as flags do."""
+        super().before_instantiate_classes()
+        if self.config.tta is not None:
+            self.config.model.tta.views = self.config.tta
+
+
+def test(arguments: list[str]) -> int:
+    """Scores a checkpoint on the 10,000 test images; writes test.json into its run's folder."""
+    return _score_checkpoint("test", arguments)
+
+
+def validate(arguments: list[str]) -> int:
+    """Scores a checkpoint on its run's validation split; writes validate.json into its run's folder."""
+    return _score_checkpoint("validate", arguments)
+
+
+class Scored(NamedTuple):
+    """The score of a split, and the logits (N, C) and labels (N,) behind it."""
+
+    evaluation: Evaluation
+    logits: Tensor
+    labels: Tensor
+
+    def at(self, temperature: float, class_names: Sequence[str]) -> "Scored":
+        """The same with the logits divided by a temperature."""
+        logits = self.logits / temperature
+        return Scored(evaluate(logits, self.labels, class_names), logits, self.labels)
+
+
+def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str, uses_tta: bool = False) -> Evaluation:
+    """Runs Lightning's evaluation loop over `split` ('test' or 'validate') with the weights that the model holds."""
+    loop = trainer.test if split == "test" else trainer.validate
+    experiment.model.uses_tta = uses_tta
+    loop(experiment.model, datamodule=experiment.datamodule, verbose=False)
+    experiment.model.uses_tta = False
+    assert scorer.evaluation is not None
+    return scorer.evaluation
+
+
+def summary_line(verb: str, evaluation: Evaluation, weights: str) -> str:
+    """The score as one line."""
+    return (
+        f"{verb:<7} accuracy {evaluation.accuracy:.2%}  loss {evaluation.loss:.4f}  "
+        f"calibration error {evaluation.calibration_error:.4f}  ({evaluation.images:,} images, {weights})"
+    )
+
+
+def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers: Sequence[Logger]) -> None:
+    """Writes confusion matrix, per-class accuracy and worst mistakes of the test into the folder and TensorBoard."""
+    evaluation = scorer.evaluation
+    assert evaluation is not None
+    title = f"{data.source}, test: {evaluation.accuracy:.2%} of {evaluation.images:,} images"
+    drawn = {
+        "confusion": figures.confusion(evaluation.confusion_matrix, data.class_names, title),
+        "mistakes": figures.worst_mistakes(data.images_of("test")[0], scorer.labels, scorer.logits, data.class_names),
+    }
+    table = ["| class | test accuracy |", "|---|--:|"]
+    table += [f"| {name} | {share:.2%} |" for name, share in evaluation.per_class_accuracy.items()]
+    for name, figure in drawn.items():
+        figures.save(figure, folder / f"{name}.png")
+    for logger in loggers:
+        if isinstance(logger, RunTensorBoard):
+            for name, figure in drawn.items():
+                logger.experiment.add_figure(f"test/{name}", figure)
+            logger.experiment.add_text("test", "\n".join(table))
+            logger.experiment.flush()
+
+
+def _score_checkpoint(verb: str, arguments: list[str]) -> int:
+    experiment = Scoring(verb, arguments)
+    path = experiment.checkpoint
+    assert path is not None
+    calibrates = bool(experiment.config.calibrate)
+    if experiment.datamodule.val_size == 0 and (calibrates or verb == "validate"):
+        lost = "a temperature cannot be fitted" if calibrates else "there is nothing to score"
+        raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): {lost}")
+    check_frozen(checkpoint.config_of(experiment.content), experiment.resolved(), FROZEN_DATA)
+    checkpoint.load_weights(experiment.model, experiment.content, path)
+    experiment.datamodule.prepare_data()
+    for stage in (verb, *(["validate"] if calibrates else [])):
+        experiment.datamodule.setup(stage)
+    scorer = Scorer()
+    trainer, model = build_trainer(experiment, [scorer], logger=False), experiment.model
+    names = experiment.datamodule.class_names
+    views = ["none", *([str(model.tta)] if model.has_tta else [])]
+
+    def scored(split: str, view: str) -> Scored:
+        return Scored(score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels)
+
+    fits: dict[str, dict[str, float]] = {}
+    if calibrates:
+        validated = {view: scored("validate", view) for view in views}
+        fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
+    scores = {view: scored(verb, view) for view in views}
+    if calibrates and experiment.changed_on_disk:
+        raise CheckpointError(
+            f"{path} was replaced while it was scored, by a training that goes on; a temperature for weights that are "
+            "gone is of no use: calibrate when the training has ended, or a copy of the file"
+        )
+    after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
+    sections = {view: its.evaluation.to_dict() for view, its in scores.items()}
+    for view, its in after.items():
+        error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
+        calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
+        sections[view]["calibrated"] = calibrated
+    folder = scratch_folder() if is_follower() else run_dir.run_of(path) or path.parent
+    data = experiment.datamodule
+    result = {
+        "checkpoint": path.name,
+        "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),
+        "source": data.source,
+        "precision": experiment.config.trainer.precision,
+        **sections.pop("none"),
+    }
+    for view, section in sections.items():
+        result["tta"] = {"views": view, **section}
+    write_json(folder / f"{verb}.json", result)
+    written = [folder / f"{verb}.json", folder / f"{verb}_reliability.png"]
+    charts = {
+        f"{name} error {its.evaluation.calibration_error:.4f}": reliability(its.logits, its.labels)
+        for name, its in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
+        if its is not None
+    }
+    figures.save(figures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
+    if fits and not is_follower():
+        fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
+        written.append(calibration.store(path, experiment.checkpoint_sha256, fits, fitted_on))
+    _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
+    for view, its in scores.items():
+        named = [] if view == "none" else [f"TTA {view}"]
+        if named:
+            print(summary_line(verb, its.evaluation, ", ".join(["the same weights", *named])))
+        if view in after:
+            fitted = f"temperature {fits[view]['temperature']:.3f}, fitted on the validation split"
+            print(summary_line(verb, after[view].evaluation, ", ".join([*named, fitted])))
+    print(f"written {', '.join(map(str, written))}")
+    return 0
+
+
+def _print(verb: str, evaluation: Evaluation, weights: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(summary_line(verb, evaluation, weights))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    table.add_column("accuracy", justify="right")
+    table.add_column("most often taken for")
+    names = list(evaluation.per_class_accuracy)
+    for row, (name, share) in enumerate(evaluation.per_class_accuracy.items()):
+        counts = list(evaluation.confusion_matrix[row])
+        counts[row] = -1
+        worst = max(range(len(counts)), key=counts.__getitem__)
+        table.add_row(name, f"{share:.2%}", f"{names[worst]} ({counts[worst]} times)" if counts[worst] > 0 else "")
+    console.print(table)

@@ -1,0 +1,259 @@
+"""`fit`: from a configuration to a finished run with its folder, its curves and its score."""
+
+import contextlib
+import shlex
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
+
+from cifar_lightning.config.parser import Experiment
+from cifar_lightning.data.sampler import dropped_images
+from cifar_lightning.distributed import end_followers
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
+from cifar_lightning.process import is_follower, scratch_folder
+from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs.atomic import sweep, write_text
+from cifar_lightning.runs.checkpoint import config_of, load_weights
+from cifar_lightning.runs.run_dir import in_use
+from cifar_lightning.training.callbacks.graceful_stop import Stopped
+from cifar_lightning.training.callbacks.in_no_hurry import InNoHurry
+from cifar_lightning.training.callbacks.learning_curves import LearningCurves
+from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
+from cifar_lightning.training.console import describe, introduce
+from cifar_lightning.training.evaluate import save_pictures, score, summary_line
+from cifar_lightning.training.resume import optimizer_changes
+from cifar_lightning.training.trainer import Assembly, assemble
+
+
+def fit(arguments: list[str]) -> int:
+    """Trains, writes the run's folder and scores the last epoch's weights on the test set once.
+
+    Raises:
+        UserError: with the exit code of its kind.
+    """
+    experiment = Experiment("fit", arguments)
+    data = experiment.datamodule
+    data.prepare_data()
+    data.setup("fit")
+    changes = _check_resume(experiment)
+    layers = _layers(experiment)
+    with contextlib.ExitStack() as held:
+        folder, record = _open_run(experiment, held)
+        try:
+            parts = assemble(experiment, folder, record, changes)
+        except BaseException:
+            _withdraw(folder, record)
+            raise
+        _train(experiment, parts, folder, record, layers)
+    return 0
+
+
+def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any], layers: LayerTable) -> None:
+    data = experiment.datamodule
+    dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
+    record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
+    run_dir.write_record(folder, record)
+    write_text(folder / "config.yaml", experiment.resolved_yaml)
+    started = dict(record)
+    callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
+    is_described = "finished_at" in record  # a finished run that is extended
+    work = None if is_described else lambda: describe(experiment, parts.trainer.loggers, layers)
+    # Before StopSignals, which looks at the end of the training whether a signal came meanwhile.
+    callbacks.insert(callbacks.index(parts.signals), InNoHurry(work))
+    try:
+        if not is_follower():
+            introduce(experiment, parts.trainer, folder, layers, record)
+        parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
+        _finish(experiment, parts, folder, record)
+    except BaseException as error:
+        end_followers(parts.trainer)
+        status = "interrupted" if _is_stop(error) else "failed"
+        with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
+            run_dir.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            if not parts.curves.rows:
+                _withdraw(folder, record)
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model.compile: torch.compile failed here, go on without it: {reason}") from error
+        if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0):
+            if not parts.curves.rows:
+                _withdraw(folder, record)
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        raise
+
+
+def _layers(experiment: Experiment) -> LayerTable:
+    net, classes = experiment.model.net, len(experiment.datamodule.class_names)
+    try:
+        table = layer_table(net)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model.net: {type(net).__name__} cannot take a 3x32x32 image: {reason}") from error
+    if table.output_shape != (classes,):
+        raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
+    return table
+
+
+def _check_resume(experiment: Experiment) -> dict[str, Any]:
+    """Before anything is written: do the weights fit, and may the settings that changed change?"""
+    if experiment.checkpoint is None:
+        return {}
+    load_weights(experiment.model, experiment.content, experiment.checkpoint)
+    return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
+
+
+def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, dict[str, Any]]:
+    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones.
+
+    Nobody else can train in the folder until `held` is closed.
+    """
+    session = {
+        "started_at": _now(),
+        "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
+        **environment.commit(),
+        "package_digest": environment.package_digest(),
+        "versions": environment.versions(),
+        "hardware": environment.hardware(experiment.accelerator),
+    }
+    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
+        folder = run_dir.run_of(experiment.checkpoint)
+        if folder is not None:
+            held.enter_context(in_use(folder))
+            if experiment.changed_on_disk:
+                raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
+            for place in (folder, folder / run_dir.CHECKPOINTS):
+                sweep(place)
+            record = run_dir.read_record(folder)
+            epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
+            is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
+            limits = [name for name in ("max_epochs", "max_steps", "max_time") if _limit(record["config"], name)]
+            has_more = any(_limit(record["config"], name) != _limit(experiment.resolved(), name) for name in limits)
+            if record["status"] == "finished" and is_scored and not has_more:
+                raise ConfigError(
+                    f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
+                )
+            record.setdefault("resumed", []).append(session)
+            now = {"config": experiment.resolved(), "precision": experiment.config.trainer.precision}
+            return folder, record | now | {"status": "running", "seed": experiment.seed}
+    synthetic = experiment.datamodule.synthetic
+    recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
+    if is_follower():
+        folder = scratch_folder()
+    else:
+        folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
+        held.enter_context(in_use(folder))
+    return folder, {
+        "recipe": recipe,
+        "seed": experiment.seed,
+        "status": "running",
+        "source": experiment.datamodule.source,
+        "synthetic": synthetic,
+        **session,
+        "precision": experiment.config.trainer.precision,
+        "started_from": str(experiment.checkpoint) if experiment.checkpoint else None,
+        "config": experiment.resolved(),
+    }
+
+
+def _limit(config: dict[str, Any], name: str) -> Any:
+    return config["trainer"][name]
+
+
+def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
+    """The final score, the record and TensorBoard's last entries."""
+    trainer, timing, curves, scorer, speed, _ = parts
+    if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
+        # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
+        load_weights(experiment.model, experiment.content, experiment.checkpoint)
+    record.pop("speed", None)  # of the training before it was extended
+    metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
+    if experiment.config.trainer.fast_dev_run:
+        print("test    not scored: fast_dev_run tries the code on a few batches, and the test set is scored whole")
+    elif experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
+        evaluation = score(experiment, trainer, scorer, "test")
+        metrics["test"] = evaluation.to_dict()
+        print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
+        if trainer.is_global_zero:
+            save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+        if experiment.model.has_tta:
+            augmented = score(experiment, trainer, scorer, "test", uses_tta=True)
+            metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
+            print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
+        if took := speed.result():
+            record["speed"] = took
+            print(_speed_line(took))
+    elif not curves.rows:
+        print("nothing was trained: the settings leave no step to take")
+    record |= {
+        "status": "finished",
+        "data": experiment.datamodule.sizes,
+        "finished_at": _now(),
+        "timings": {
+            "train_s": round(sum(row["train_s"] for row in timing.rows), 1),
+            "val_s": round(sum(row["val_s"] for row in timing.rows), 1),
+        },
+        "metrics": metrics,
+    }
+    record.pop("error", None)
+    run_dir.write_record(folder, record)
+    for logger in trainer.loggers:
+        if isinstance(logger, RunTensorBoard):
+            # At the last epoch: a run that is extended later adds a point and does not double this one.
+            logger.log_hyperparams(_flat(record["config"]), _final_scalars(metrics), step=len(curves.rows))
+            logger.finalize("success")
+    print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
+
+
+def _speed_line(took: dict[str, float]) -> str:
+    parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
+    tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
+    return f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}"
+
+
+def _final_scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    """What HParams shows of a run; the tag's name sorts these single points below the curves."""
+    last = metrics.get("last_epoch", {})
+    scalars = {f"result/{name}": last[name] for name in last if name.endswith(("_loss", "_accuracy"))}
+    test = metrics.get("test", {})
+    return scalars | {f"result/test_{name}": test[name] for name in ("loss", "accuracy") if name in test}
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What HParams compares: the settings of model, data and seed by their flags' names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}".replace(".init_args", "").replace(".class_path", "")
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None and name.split(".")[0] in ("model", "data", "seed_everything"):
+            # The table draws booleans as 0.0000 and 1.0000: as text they read as what they are.
+            flat[name] = value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+    if not prefix:
+        flat |= {f"trainer.{key}": config["trainer"][key] for key in ("max_epochs", "precision")}
+    return flat
+
+
+def _withdraw(folder: Path, record: dict[str, Any]) -> None:
+    """Takes a new run's folder back when wrong settings keep it from its first epoch, if it has saved nothing."""
+    if "resumed" not in record and not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
+        shutil.rmtree(folder)
+
+
+def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:
+    """Whether the settings are to blame: what Lightning and its callbacks only notice once they run."""
+    if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
+        return True
+    return isinstance(error, ValueError) and not has_trained
+
+
+def _is_stop(error: BaseException) -> bool:
+    return isinstance(error, (KeyboardInterrupt, SystemExit, Stopped))
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

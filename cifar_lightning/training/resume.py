@@ -1,0 +1,94 @@
+"""What may change when a run goes on from a checkpoint: a written policy, so that no flag loses in silence.
+
+| what is another one | what happens |
+|---|---|
+| data set, validation split, kind of optimizer, schedule | refused: figures would lie, or the state does not fit |
+| batch size, accumulation, share of the epoch | refused while one of our schedules counts its steps by them |
+| batch size, seed, augmentation within an epoch | refused: the checkpoint names the next batch by its number |
+| rate and other values of the optimizer | taken; refused where a scheduler's state holds the rates |
+| batch size, seed, augmentation after an epoch; precision, | taken, with one line: no longer the run that was stopped |
+| other settings of data and model, clipping, callbacks | (`runs/settings.py`) |
+| threads, device, number of devices, CPU, torch | the same line: nobody promises the same bits there |
+
+Flags win over the checkpoint's configuration. Where the checkpoint's state would undo a flag, or the flag would make
+the run's figures lie, it is refused by name instead.
+"""
+
+from typing import Any
+
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.optim import schedules
+from cifar_lightning.runs.settings import setting
+from cifar_lightning.training.callbacks.learning_curves import LearningCurves
+
+# What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
+FROZEN_DATA = {
+    "data.synthetic": "the checkpoint trained on the other data set",
+    "data.val_size": "images that have trained would validate",
+    "data.split_seed": "images that have trained would validate",
+}
+# Settings that a run keeps from its first step to its last.
+FROZEN_ON_RESUME = {
+    **FROZEN_DATA,
+    "model.optimizer.class_path": "the checkpoint holds the state of another optimizer",
+    "model.scheduler": "the checkpoint holds the state of another schedule",
+    "model.scheduler_interval": "the checkpoint holds the state of another schedule",
+}
+# Settings that a run keeps while one of our schedules counts its steps.
+FROZEN_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
+# Settings that a run keeps within an epoch: the checkpoint names the next batch by its number.
+FROZEN_WITHIN_EPOCH = ("data.batch_size", "data.augment", "seed_everything")
+
+
+def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Checks the changes of settings between a checkpoint and the run that goes on from it.
+
+    Args:
+        before: the checkpoint's resolved configuration.
+        now: the resolved configuration with the flags.
+        content: the checkpoint.
+
+    Returns:
+        The optimizer's settings that changed, such as `lr`: restoring its state would undo them, so they must be set
+        once more afterwards.
+
+    Raises:
+        ConfigError: a setting changed that must not.
+    """
+    check_frozen(before, now, FROZEN_ON_RESUME)
+    epochs, limit = len(content["callbacks"][LearningCurves.__name__]["rows"]), setting(now, "trainer.max_epochs")
+    if limit is not None and 0 <= limit < epochs:
+        raise ConfigError(f"trainer.max_epochs {limit} is below the {epochs} epochs that the checkpoint has; raise it")
+    if is_within_epoch(content):
+        for name in FROZEN_WITHIN_EPOCH:
+            if setting(before, name) != setting(now, name):
+                raise ConfigError(
+                    f"{name} cannot change in the middle of an epoch ({setting(before, name)} before); "
+                    "go on without it until the epoch's end, or start a new run"
+                )
+    if str(setting(now, "model.scheduler.class_path")).startswith(schedules.__name__):
+        check_frozen(before, now, dict.fromkeys(FROZEN_WITH_SCHEDULE, "the schedule has counted its steps by it"))
+    old, new = setting(before, "model.optimizer.init_args"), setting(now, "model.optimizer.init_args")
+    changes = {name: value for name, value in new.items() if old.get(name) != value}
+    if changes and setting(now, "model.scheduler") is not None:
+        raise ConfigError(
+            f"model.optimizer.{next(iter(changes))} cannot change when a run with a scheduler goes on: "
+            "the schedule's state holds its rates; leave it out or start a new run"
+        )
+    return changes
+
+
+def check_frozen(before: dict[str, Any], now: dict[str, Any], kept: dict[str, str]) -> None:
+    """Refuses a change of any of the `kept` settings; `kept` gives the reason of each.
+
+    Raises:
+        ConfigError: one changed.
+    """
+    for name, reason in kept.items():
+        if setting(before, name) != setting(now, name):
+            raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")
+
+
+def is_within_epoch(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written between two batches of an epoch and not at its end."""
+    return len(content["callbacks"][LearningCurves.__name__]["rows"]) <= content["epoch"]
