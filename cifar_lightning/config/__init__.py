@@ -1,4 +1,4 @@
-"""From argv, YAML files and a checkpoint to a parsed configuration, with the model and the data module that it describes.
+"""From argv, YAML files and a checkpoint to a parsed configuration, with the model and data module it describes.
 
 No Trainer and no training here.
 """
