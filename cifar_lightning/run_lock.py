@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from cifar_lightning.data.lock import is_still_at
 from cifar_lightning.errors import OutputError
 
 LOCK_NAME = ".lock"
@@ -33,7 +33,7 @@ def in_use(folder: Path) -> Iterator[None]:
                     f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
                     "train a run of its own without --ckpt"
                 ) from None
-            if not is_still_at(file, path):
+            if not _is_still_at(file, path):
                 continue  # its holder has just removed the file that we had opened
             file.truncate(0)
             file.write(str(os.getpid()).encode("ascii"))
@@ -44,6 +44,14 @@ def in_use(folder: Path) -> Iterator[None]:
                 with suppress(OSError):
                     path.unlink()
             return
+
+
+def _is_still_at(file: BinaryIO, path: Path) -> bool:
+    """Whether `path` is the file that was opened, and not a newer one of that name or none."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:

@@ -157,9 +157,9 @@ def test_another_number_of_classes(tmp_path: Path) -> None:
 
 
 def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, tmp_path: Path) -> None:
-    from cifar_lightning.data import layout, synthetic
+    from cifar_lightning.data import download, synthetic
 
-    assert layout.CLASS_NAMES == CLASSES
+    assert download.CLASS_NAMES == CLASSES
     synthetic_one = Predictor.load(write_checkpoint(tmp_path / "s.ckpt", synthetic=True))
     assert synthetic_one.class_names == synthetic.CLASS_NAMES
     images, labels = official_test(Predictor.load(ckpt).trained)
@@ -168,9 +168,9 @@ def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, 
 
 
 def test_the_real_class_names(real_root: str) -> None:
-    from cifar_lightning.data import layout
+    from cifar_lightning.data import download
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
     data = CIFAR10DataModule(root=real_root)
     data.setup("test")
-    assert data.class_names == layout.CLASS_NAMES
+    assert data.class_names == download.CLASS_NAMES
