@@ -65,6 +65,8 @@ class TensorLoader:
         ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
     """
 
+    batch_sampler = None  # Lightning asks for it where there is a `sampler`
+
     def __init__(
         self,
         images: Tensor,
@@ -89,7 +91,6 @@ class TensorLoader:
         self.augmentation = augmentation
         self.device = device or images.device
         self.rank, self.world_size = rank, world_size
-        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
         padding = augmentation.crop_padding
         self._windows = augment.windows(augment.pad_reflect(images, padding) if padding else images, padding)
         self._own_batch_size = batch_size // world_size if shuffle else batch_size
@@ -120,6 +121,11 @@ class TensorLoader:
                 self._next_batch = index + 1
                 yield batch
         self._roll_over()
+
+    @property
+    def sampler(self) -> "TensorLoader":
+        """The loader itself, which keeps its own order: Lightning calls `set_epoch` of a loader's sampler."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Moves to the first batch of `epoch`; within the current epoch the position stays."""
