@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cifar_lightning.data import augment
 from cifar_lightning.data import loader as loader_room
-from cifar_lightning.data.augment import Augmentation
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader
+from cifar_lightning.data.augment import CIFAR10_MEAN, CIFAR10_STD, Augmentation
+from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.data.order import dropped_images, generator_for
 
 SIZE = 50

@@ -11,7 +11,7 @@ from inference.checkpoints import tiny_net, write_checkpoint
 from PIL import Image
 from plain_net import PlainNet
 
-from cifar_lightning.data.loader import normalise
+from cifar_lightning.data.augment import Normalize
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.inference import Prediction, Predictor
 from cifar_lightning.inference.dataset import official_test
@@ -28,7 +28,7 @@ def predictor(ckpt: Path) -> Predictor:
 def test_it_gives_the_softmax_of_the_net(predictor: Predictor) -> None:
     net = tiny_net().eval()
     with torch.inference_mode():
-        expected = net(normalise(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)).softmax(1)
+        expected = net(Normalize()(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)).softmax(1)
     predictions = predictor(NOISE)
     torch.testing.assert_close(torch.tensor([its.probabilities for its in predictions]), expected)
     assert [its.class_index for its in predictions] == expected.argmax(1).tolist()
@@ -98,7 +98,7 @@ def test_the_most_likely_first() -> None:
 
 def test_views_are_averaged(ckpt: Path) -> None:
     predictor = Predictor.load(ckpt, accelerator="cpu", views="flip")
-    images = normalise(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)
+    images = Normalize()(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         expected = averaged_logits(tiny_net().eval(), images, TTA("flip"))
     torch.testing.assert_close(predictor.logits(torch.from_numpy(NOISE)), expected)
