@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.data.archive import resolve_root
+from cifar_lightning.data.download import resolve_root
 from cifar_lightning.data.sample import COLUMNS, FOLDER, INDEX, mosaic_path
 
 SEED = 0

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from cifar_lightning.data.lock import is_still_at
 from cifar_lightning.errors import CheckpointError, OutputError
 from cifar_lightning.runs.atomic import write_json
 
@@ -37,7 +36,7 @@ def in_use(folder: Path) -> Iterator[None]:
                     f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
                     "train a run of its own without --ckpt"
                 ) from None
-            if not is_still_at(file, path):
+            if not _is_still_at(file, path):
                 continue  # its holder has just removed the file that we had opened
             file.truncate(0)
             file.write(str(os.getpid()).encode("ascii"))
@@ -48,6 +47,14 @@ def in_use(folder: Path) -> Iterator[None]:
                 with suppress(OSError):
                     path.unlink()
             return
+
+
+def _is_still_at(file: BinaryIO, path: Path) -> bool:
+    """Whether `path` is the file that was opened, and not a newer one of that name or none."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:
