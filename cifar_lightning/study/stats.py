@@ -1,7 +1,8 @@
 """What the figures say of comparisons and claims, in plain words and never more than they bear."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
@@ -46,48 +47,39 @@ def summarise(values: Sequence[float]) -> Summary:
     if n < 2:
         return Summary(n, mean, None, None, None)
     sd = stdev(values)
-    half = _quantile(n - 1) * sd / math.sqrt(n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """The mean of `first` minus that of `second`, by Welch: the two may spread differently.
+    """The mean of `first` minus that of `second`, by Welch's t test: the two may spread differently.
 
     Each needs two runs for an interval; where neither spreads at all, there is nothing to judge by.
     """
     difference = fmean(first) - fmean(second)
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
         return Difference(difference)
-    parts = [stdev(values) ** 2 / len(values) for values in (first, second)]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return Difference(difference)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
-    )
-    half = _quantile(freedom) * error
-    return Difference(difference, difference - half, difference + half, _two_sided(difference / error, freedom))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's where all runs of one system are equal
+        test = stats.ttest_ind(first, second, equal_var=False)
+    interval = test.confidence_interval(LEVEL)
+    return Difference(difference, float(interval.low), float(interval.high), float(test.pvalue))
 
 
 def against(values: Sequence[float], stated: float, within: float = 0.0) -> Difference:
-    """The mean minus a stated number, as a one-sample t test.
+    """The mean minus a stated number, by a one-sample t test.
 
     Args:
         values: one per run.
         stated: the number.
         within: how far from it a value still counts as it, since it was rounded; `p` is that of the nearest such value.
     """
-    summary = summarise(values)
-    difference = summary.mean - stated
-    if not summary.sd:
-        return Difference(difference)
-    assert summary.low is not None
-    assert summary.high is not None
-    error = summary.sd / math.sqrt(summary.n)
-    distance = max(abs(difference) - within, 0.0)
-    return Difference(
-        difference, summary.low - stated, summary.high - stated, _two_sided(distance / error, summary.n - 1)
-    )
+    mean = fmean(values)
+    if len(values) < 2 or stdev(values) == 0:
+        return Difference(mean - stated)
+    test = stats.ttest_1samp(values, min(max(mean, stated - within), stated + within))
+    interval = test.confidence_interval(LEVEL)
+    return Difference(mean - stated, float(interval.low) - stated, float(interval.high) - stated, float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -103,17 +95,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _quantile(freedom: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
-
-
-def _two_sided(t: float, freedom: float) -> float:
-    return float(2 * stats.t.sf(abs(t), freedom))
-
-
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
 Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
 Machines = Mapping[str, Collection[str]]
+Tests = Mapping[Check, Difference | None]
 Entry = dict[str, Any]
 
 SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
@@ -143,127 +128,101 @@ def judge(
     Returns:
         The comparisons (one entry per pair and metric) and the claims (with an entry per check).
     """
-    tests: dict[Check, Difference | None] = {}
-    for check in [check for claim in claims for check in claim.checks]:
-        tests[check] = _test(check, values, machines)
-    adjusted = _adjusted(tests)
-    others = {
-        check: _test(check, values, machines)
-        for pair in pairs
-        for check in [_comparison(pair, metric) for metric in metrics]
-        if _claimed(check, tests) is None
-    }
-    adjusted |= _adjusted(others)
-    comparisons = []
-    for pair in pairs:
-        for metric in metrics:
-            check = _comparison(pair, metric)
-            source = _claimed(check, tests) or check
-            test = tests[source] if source in tests else others[source]
-            p = adjusted.get(source)
-            if test is not None and source.systems != check.systems:
-                test = _mirrored(test)
-            comparisons.append(_entry(check, test, p, values, machines))
+    claimed = [check for claim in claims for check in claim.checks]
+    compared = [Check(metric, "", compare=pair) for pair in pairs for metric in metrics]
+    tests = {check: _test(check, values, machines) for check in claimed + compared}
+    p_holm = _corrected(claimed, tests)
+    p_holm |= _corrected([check for check in compared if _question(check) not in p_holm], tests)
+
+    def entry(check: Check) -> Entry:
+        if check.kind == "curve":
+            return _curve_entry(check, curves[check.system])
+        return _entry(check, tests[check], p_holm.get(_question(check)), values, machines)
+
     judged = [
-        {
-            "says": claim.says,
-            "remark": claim.remark,
-            "checks": [
-                _curve_entry(check, curves)
-                if check.kind == "curve"
-                else _entry(check, tests[check], adjusted.get(check), values, machines)
-                for check in claim.checks
-            ],
-        }
+        {"says": claim.says, "remark": claim.remark, "checks": [entry(check) for check in claim.checks]}
         for claim in claims
     ]
-    return comparisons, judged
-
-
-def _comparison(pair: tuple[str, str], metric: str) -> Check:
-    return Check(pair, metric, "")
-
-
-def _claimed(check: Check, tests: Mapping[Check, Difference | None]) -> Check | None:
-    """The claims' check of the same two systems and the same metric, in either order."""
-    for other in tests:
-        if set(other.systems) == set(check.systems) and other.metric == check.metric and other.kind == "difference":
-            return other
-    return None
-
-
-def _mirrored(test: Difference) -> Difference:
-    low, high = (None, None) if test.low is None or test.high is None else (-test.high, -test.low)
-    return Difference(-test.difference, low, high, test.p)
+    return [entry(check) for check in compared], judged
 
 
 def _test(check: Check, values: Values, machines: Machines) -> Difference | None:
     samples = [values[system].get(check.metric, []) for system in check.systems]
     if check.kind == "curve" or not all(samples):
         return None
-    if check.kind == "number":
-        assert check.value is not None
+    if check.value is not None:
         return against(samples[0], check.value, check.within)
     test = welch(*samples)
-    if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
-        return Difference(test.difference)
-    return test
+    return test if _is_comparable(check, machines) else Difference(test.difference)
 
 
-def _is_one_machine(check: Check, machines: Machines) -> bool:
-    return len({machine for system in check.systems for machine in machines[system]}) < 2
-
-
-def _adjusted(tests: Mapping[Check, Difference | None]) -> dict[Check, float]:
-    """Holm over the different questions among `tests`: one that is asked twice, or from both sides, counts once."""
-    questions: dict[Any, float] = {}
-    for check, test in tests.items():
-        if test is not None and test.p is not None:
-            questions[_question(check)] = test.p
-    corrected = dict(zip(questions, holm(list(questions.values())), strict=True))
-    return {check: corrected[_question(check)] for check in tests if _question(check) in corrected}
+def _is_comparable(check: Check, machines: Machines) -> bool:
+    """Whether machine and threads were the same, where they matter."""
+    used = {machine for system in check.systems for machine in machines[system]}
+    return check.kind == "number" or not METRICS[check.metric].depends_on_machine or len(used) < 2
 
 
 def _question(check: Check) -> Any:
-    return frozenset(check.systems), check.metric, check.value, check.within
+    """What a check asks: the same from both sides."""
+    return frozenset(check.systems), check.metric, check.value, check.within if check.kind == "number" else 0.0
 
 
-def _entry(check: Check, test: Difference | None, p: float | None, values: Values, machines: Machines) -> Entry:
+def _corrected(checks: Iterable[Check], tests: Tests) -> dict[Any, float]:
+    """Corrected p by question, by Holm over the different questions: one that is asked twice counts once."""
+    p_values = {_question(check): test.p for check in checks if (test := tests[check]) and test.p is not None}
+    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+
+
+def _entry(check: Check, test: Difference | None, p_holm: float | None, values: Values, machines: Machines) -> Entry:
     samples = [values[system].get(check.metric, []) for system in check.systems]
-    counts, means = [len(sample) for sample in samples], [fmean(sample) if sample else None for sample in samples]
-    verdict, outcome = _words(check, test, p, counts, machines)
+    counts = [len(sample) for sample in samples]
+    n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
+    if test is not None and p_holm is not None:
+        verdict, outcome = _words(check, test, p_holm, n)
+    elif not any(counts):
+        verdict, outcome = "no run has finished", OPEN
+    elif min(counts) < 2:
+        verdict, outcome = f"no verdict with n = {n}", OPEN
+    elif not _is_comparable(check, machines):
+        verdict, outcome = "no verdict: not the same machine and threads", OPEN
+    else:
+        verdict, outcome = f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
     return {
-        **asdict(check),
-        "systems": list(check.systems),
-        "kind": check.kind,
+        **_asked(check),
         "n": counts,
-        "means": means,
-        "difference": test.difference if test else None,
-        "low": test.low if test else None,
-        "high": test.high if test else None,
-        "p": test.p if test else None,
-        "p_holm": p,
+        "means": [fmean(sample) if sample else None for sample in samples],
+        **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p"))),
+        "p_holm": p_holm,
         "verdict": verdict,
         "outcome": outcome,
     }
 
 
-def _words(
-    check: Check, test: Difference | None, p: float | None, counts: list[int], machines: Machines
-) -> tuple[str, str]:
+def _asked(check: Check) -> Entry:
+    return {
+        "systems": list(check.systems),
+        "metric": check.metric,
+        "expect": check.expect,
+        "value": check.value,
+        "within": check.within,
+        "kind": check.kind,
+    }
+
+
+def _words(check: Check, test: Difference, p_holm: float, n: str) -> tuple[str, str]:
     """The verdict, and what it means for the expectation (empty where there is none)."""
-    n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
-    if test is None:
-        return "no run has finished" if not any(counts) else f"no verdict with n = {n}", OPEN
-    if test.p is None or p is None:
-        if min(counts) < 2:
-            return f"no verdict with n = {n}", OPEN
-        if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
-            return "no verdict: not the same machine and threads", OPEN
-        return f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
-    is_shown, is_above = p < 1 - LEVEL, test.difference > 0
+    is_shown, is_above = p_holm < 1 - LEVEL, test.difference > 0
     if check.kind == "number":
-        return _number_words(check, test, is_shown, is_above, n)
+        if is_shown:
+            agrees = {"equal": False, "at least": is_above, "at most": not is_above}[check.expect]
+            side = "above" if is_above else "below"
+            return f"{side} the stated number", SUPPORTED if agrees else CONTRADICTED
+        assert test.low is not None
+        assert test.high is not None
+        is_inside = test.low <= check.within and test.high >= -check.within
+        place = "inside" if is_inside else "outside"
+        verdict = f"no difference from the stated number shown with n = {n}; it is {place} the 95% interval"
+        return verdict, NOT_CONTRADICTED if check.expect == "equal" and is_inside else OPEN
     verdict = ("higher" if is_above else "lower") if is_shown else f"no difference shown with n = {n}"
     if not check.expect:
         return verdict, ""
@@ -273,24 +232,10 @@ def _words(
     return verdict, OPEN if not is_shown else SUPPORTED if verdict == check.expect else CONTRADICTED
 
 
-def _number_words(check: Check, test: Difference, is_shown: bool, is_above: bool, n: str) -> tuple[str, str]:
-    assert test.low is not None
-    assert test.high is not None
-    if is_shown:
-        side = "above" if is_above else "below"
-        agrees = {"equal": False, "at least": is_above, "at most": not is_above}[check.expect]
-        return f"{side} the stated number", SUPPORTED if agrees else CONTRADICTED
-    is_inside = test.low <= check.within and test.high >= -check.within
-    place = "inside" if is_inside else "outside"
-    verdict = f"no difference from the stated number shown with n = {n}; it is {place} the 95% interval"
-    return verdict, NOT_CONTRADICTED if check.expect == "equal" and is_inside else OPEN
-
-
-def _curve_entry(check: Check, curves: Curves) -> Entry:
+def _curve_entry(check: Check, rows_of_runs: Sequence[Mapping[int, Mapping[str, float]]]) -> Entry:
     """A rise in any run disproves that the curve always falls; that one run has none proves nothing about others."""
-    (system,) = check.systems
     runs = [
-        [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in curves[system]
+        [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in rows_of_runs
     ]
     runs = [points for points in runs if len(points) > 1]
     rises = [sum(after >= before for before, after in pairwise(points)) for points in runs]
@@ -304,4 +249,4 @@ def _curve_entry(check: Check, curves: Curves) -> Entry:
         verdict, outcome = f"falls at all {steps} steps of the one run; no verdict with n = 1", OPEN
     else:
         verdict, outcome = f"falls with every epoch in all {n} runs", SUPPORTED
-    return {**asdict(check), "systems": [system], "kind": "curve", "n": [n], "verdict": verdict, "outcome": outcome}
+    return {**_asked(check), "n": [n], "verdict": verdict, "outcome": outcome}

@@ -43,7 +43,7 @@ def verdict_of(check: Check, **machines: set[str]) -> tuple[str, str]:
 )
 def test_differences(systems: tuple[str, str], expect: str, verdict: str, outcome: str) -> None:
     values = VALUES | {"one2": {"test_accuracy": [0.9]}, "none2": {}, "same2": {"test_accuracy": [0.6, 0.6]}}
-    claim = Claim("it is so", (Check(systems, "test_accuracy", expect),))
+    claim = Claim("it is so", (Check("test_accuracy", expect, compare=systems),))
     _, (judged,) = judge([claim], [], [], values, {}, dict.fromkeys(values, "a CPU"))
     (entry,) = judged["checks"]
     assert (entry["verdict"], entry["outcome"]) == (verdict, outcome)
@@ -64,11 +64,11 @@ def test_differences(systems: tuple[str, str], expect: str, verdict: str, outcom
     ],
 )  # fmt: skip
 def test_stated_numbers(system: str, expect: str, value: float, within: float, verdict: str, outcome: str) -> None:
-    assert verdict_of(Check((system,), "test_accuracy", expect, value, within)) == (verdict, outcome)
+    assert verdict_of(Check("test_accuracy", expect, system=system, value=value, within=within)) == (verdict, outcome)
 
 
 def test_speeds_of_different_machines_are_not_compared() -> None:
-    check = Check(("bad", "good"), "images_per_second", "higher")
+    check = Check("images_per_second", "higher", compare=("bad", "good"))
     assert verdict_of(check) == ("higher", "supported")
     assert verdict_of(check, bad={"a GPU"}) == ("no verdict: not the same machine and threads", "not decided")
     mixed = {"a CPU", "a GPU"}
@@ -88,7 +88,7 @@ def test_speeds_of_different_machines_are_not_compared() -> None:
 )
 def test_a_curve_that_falls(runs: list[list[float]], verdict: str, outcome: str) -> None:
     rows = [{epoch: {"train_loss": loss} for epoch, loss in enumerate(run, start=1)} for run in runs]
-    claim = Claim("it falls", (Check(("good",), "train_loss", "falls"),))
+    claim = Claim("it falls", (Check("train_loss", "falls", system="good"),))
     _, (judged,) = judge([claim], [], [], VALUES, {"good": rows}, HERE)
     assert (judged["checks"][0]["verdict"], judged["checks"][0]["outcome"]) == (verdict, outcome)
 
@@ -100,8 +100,8 @@ def by_pair(comparisons: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str
 def test_holm_runs_over_the_claims_and_each_question_counts_once() -> None:
     accuracy = "test_accuracy"
     claims = [
-        Claim("a", (Check(("good", "bad"), accuracy, "higher"), Check(("bad", "good"), accuracy, "lower"))),
-        Claim("b", (Check(("good", "near"), accuracy, "higher"), Check(("good", "one"), accuracy, "higher"))),
+        Claim("a", (Check(accuracy, "higher", ("good", "bad")), Check(accuracy, "lower", ("bad", "good")))),
+        Claim("b", (Check(accuracy, "higher", ("good", "near")), Check(accuracy, "higher", ("good", "one")))),
     ]
     comparisons, judged = judge(claims, [("bad", "good"), ("bad", "near")], [accuracy], VALUES, {}, HERE)
     raw = [welch(VALUES["good"][accuracy], VALUES[other][accuracy]).p for other in ("bad", "near")]
@@ -119,8 +119,8 @@ def test_holm_runs_over_the_claims_and_each_question_counts_once() -> None:
 
 def test_the_correction_can_take_a_verdict_back() -> None:
     values = {"a": {"test_accuracy": [0.70, 0.71, 0.72]}, "b": {"test_accuracy": [0.73, 0.735, 0.74]}}
-    check = Check(("b", "a"), "test_accuracy", "higher")
-    other = Check(("a",), "test_accuracy", "equal", 0.70)
+    check = Check("test_accuracy", "higher", compare=("b", "a"))
+    other = Check("test_accuracy", "equal", system="a", value=0.70)
     machines = {system: {"a CPU"} for system in values}
     _, (alone,) = judge([Claim("x", (check,))], [], [], values, {}, machines)
     assert alone["checks"][0]["verdict"] == "higher"
