@@ -19,6 +19,11 @@ from cifar_lightning.study.store import PUBLISHED_RUNS
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 FIGURES = "figures"
 
+COULD_HAVE_SHOWN = (
+    "The difference that runs could have shown is the smallest measured one that, with the spread of these runs, would "
+    "have had a corrected p below 0.05."
+)
+
 Figures = Mapping[str, bytes]  # by file name; a dark twin is called `<stem>-dark<suffix>`
 
 
@@ -53,6 +58,7 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         "dark": dark,
         "p_text": _p_text,
         "check_text": check_text,
+        "could_have_shown": COULD_HAVE_SHOWN,
     }
     return environment.get_template(template).render(**table)
 

@@ -35,6 +35,18 @@ class Difference:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    df: float | None = None  # degrees of freedom of the t test
+
+    def detectable(self, alpha: float) -> float:
+        """The smallest measured difference that would have had a p below `alpha`, had the runs spread as they did.
+
+        It is the half-width of the interval at the level 1 - alpha. A true difference of this size is shown by about
+        every second study like this one: it measures more or less of it.
+        """
+        assert self.low is not None
+        assert self.high is not None
+        ratio = stats.t.isf(alpha / 2, self.df) / stats.t.isf((1 - LEVEL) / 2, self.df)
+        return float(ratio) * (self.high - self.low) / 2
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -62,8 +74,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's where all runs of one system are equal
         test = stats.ttest_ind(first, second, equal_var=False)
-    interval = test.confidence_interval(LEVEL)
-    return Difference(difference, float(interval.low), float(interval.high), float(test.pvalue))
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(difference, float(low), float(high), float(test.pvalue), float(test.df))
 
 
 def against(values: Sequence[float], stated: float, within: float = 0.0) -> Difference:
@@ -78,8 +90,8 @@ def against(values: Sequence[float], stated: float, within: float = 0.0) -> Diff
     if len(values) < 2 or stdev(values) == 0:
         return Difference(mean - stated)
     test = stats.ttest_1samp(values, min(max(mean, stated - within), stated + within))
-    interval = test.confidence_interval(LEVEL)
-    return Difference(mean - stated, float(interval.low) - stated, float(interval.high) - stated, float(test.pvalue))
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(mean - stated, float(low) - stated, float(high) - stated, float(test.pvalue), float(test.df))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -131,13 +143,13 @@ def judge(
     claimed = [check for claim in claims for check in claim.checks]
     compared = [Check(metric, "", compare=pair) for pair in pairs for metric in metrics]
     tests = {check: _test(check, values, machines) for check in claimed + compared}
-    p_holm = _corrected(claimed, tests)
-    p_holm |= _corrected([check for check in compared if _question(check) not in p_holm], tests)
+    corrected = _corrected(claimed, tests)
+    corrected |= _corrected([check for check in compared if _question(check) not in corrected], tests)
 
     def entry(check: Check) -> Entry:
         if check.kind == "curve":
             return _curve_entry(check, curves[check.system])
-        return _entry(check, tests[check], p_holm.get(_question(check)), values, machines)
+        return _entry(check, tests[check], corrected.get(_question(check)), values, machines)
 
     judged = [
         {"says": claim.says, "remark": claim.remark, "checks": [entry(check) for check in claim.checks]}
@@ -167,18 +179,34 @@ def _question(check: Check) -> Any:
     return frozenset(check.systems), check.metric, check.value, check.within if check.kind == "number" else 0.0
 
 
-def _corrected(checks: Iterable[Check], tests: Tests) -> dict[Any, float]:
-    """Corrected p by question, by Holm over the different questions: one that is asked twice counts once."""
+@dataclass(frozen=True)
+class Corrected:
+    """A test among others: its p after Holm's correction, and below which p by itself it shows a difference."""
+
+    p: float
+    alpha: float
+
+
+def _corrected(checks: Iterable[Check], tests: Tests) -> dict[Any, Corrected]:
+    """By question, over the different questions: one that is asked twice counts once."""
     p_values = {_question(check): test.p for check in checks if (test := tests[check]) and test.p is not None}
-    return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    adjusted = holm(list(p_values.values()))
+    # Where those that are shown have had their turn, the next in order is compared with this.
+    alpha = (1 - LEVEL) / max(sum(p >= 1 - LEVEL for p in adjusted), 1)
+    return {question: Corrected(p, alpha) for question, p in zip(p_values, adjusted, strict=True)}
 
 
-def _entry(check: Check, test: Difference | None, p_holm: float | None, values: Values, machines: Machines) -> Entry:
+def _entry(
+    check: Check, test: Difference | None, corrected: Corrected | None, values: Values, machines: Machines
+) -> Entry:
     samples = [values[system].get(check.metric, []) for system in check.systems]
     counts = [len(sample) for sample in samples]
     n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
-    if test is not None and p_holm is not None:
-        verdict, outcome = _words(check, test, p_holm, n)
+    detectable = None
+    if test is not None and corrected is not None:
+        if corrected.p >= 1 - LEVEL:
+            detectable = test.detectable(corrected.alpha) + (check.within if check.kind == "number" else 0)
+        verdict, outcome = _words(check, test, detectable, n)
     elif not any(counts):
         verdict, outcome = "no run has finished", OPEN
     elif min(counts) < 2:
@@ -191,8 +219,9 @@ def _entry(check: Check, test: Difference | None, p_holm: float | None, values: 
         **_asked(check),
         "n": counts,
         "means": [fmean(sample) if sample else None for sample in samples],
-        **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p"))),
-        "p_holm": p_holm,
+        **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p", "df"))),
+        "p_holm": corrected.p if corrected else None,
+        "detectable": detectable,
         "verdict": verdict,
         "outcome": outcome,
     }
@@ -209,9 +238,18 @@ def _asked(check: Check) -> Entry:
     }
 
 
-def _words(check: Check, test: Difference, p_holm: float, n: str) -> tuple[str, str]:
-    """The verdict, and what it means for the expectation (empty where there is none)."""
-    is_shown, is_above = p_holm < 1 - LEVEL, test.difference > 0
+def _words(check: Check, test: Difference, detectable: float | None, n: str) -> tuple[str, str]:
+    """The verdict, and what it means for the expectation (empty where there is none).
+
+    Args:
+        check: what is asked.
+        test: what came out.
+        detectable: None where a difference is shown; else how large one could have been shown.
+        n: the number of runs.
+    """
+    is_shown, is_above = detectable is None, test.difference > 0
+    size = METRICS[check.metric].show_difference(detectable).removeprefix("+")
+    could = f"shown with n = {n}, which could have shown one of about {size}"
     if check.kind == "number":
         if is_shown:
             agrees = {"equal": False, "at least": is_above, "at most": not is_above}[check.expect]
@@ -221,9 +259,9 @@ def _words(check: Check, test: Difference, p_holm: float, n: str) -> tuple[str, 
         assert test.high is not None
         is_inside = test.low <= check.within and test.high >= -check.within
         place = "inside" if is_inside else "outside"
-        verdict = f"no difference from the stated number shown with n = {n}; it is {place} the 95% interval"
+        verdict = f"no difference from the stated number {could}; the number is {place} the 95% interval"
         return verdict, NOT_CONTRADICTED if check.expect == "equal" and is_inside else OPEN
-    verdict = ("higher" if is_above else "lower") if is_shown else f"no difference shown with n = {n}"
+    verdict = ("higher" if is_above else "lower") if is_shown else f"no difference {could}"
     if not check.expect:
         return verdict, ""
     if check.expect.startswith("not "):

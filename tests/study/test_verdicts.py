@@ -32,8 +32,18 @@ def verdict_of(check: Check, **machines: set[str]) -> tuple[str, str]:
         (("bad", "good"), "lower", "lower", "supported"),
         (("good", "bad"), "not lower", "higher", "supported"),
         (("good", "bad"), "not higher", "higher", "contradicted"),
-        (("good", "near"), "higher", "no difference shown with n = 3", "not decided"),
-        (("good", "near"), "not higher", "no difference shown with n = 3", "not contradicted"),
+        (
+            ("good", "near"),
+            "higher",
+            "no difference shown with n = 3, which could have shown one of about 0.66 points",
+            "not decided",
+        ),
+        (
+            ("good", "near"),
+            "not higher",
+            "no difference shown with n = 3, which could have shown one of about 0.66 points",
+            "not contradicted",
+        ),
         (("good", "one"), "higher", "no verdict with n = 3 and 1", "not decided"),
         (("one", "one2"), "higher", "no verdict with n = 1", "not decided"),
         (("good", "none"), "higher", "no verdict with n = 3 and 0", "not decided"),
@@ -52,13 +62,13 @@ def test_differences(systems: tuple[str, str], expect: str, verdict: str, outcom
 @pytest.mark.parametrize(
     ("system", "expect", "value", "within", "verdict", "outcome"),
     [
-        ("good", "equal", 0.783, 0, "no difference from the stated number shown with n = 3; it is inside the 95% "
-         "interval", "not contradicted"),
+        ("good", "equal", 0.783, 0, "no difference from the stated number shown with n = 3, which could have shown one "
+         "of about 0.50 points; the number is inside the 95% interval", "not contradicted"),
         ("good", "equal", 0.63, 0.005, "above the stated number", "contradicted"),
         ("good", "at least", 0.7, 0, "above the stated number", "supported"),
         ("good", "at most", 0.7, 0, "above the stated number", "contradicted"),
-        ("good", "at least", 0.783, 0, "no difference from the stated number shown with n = 3; it is inside the 95% "
-         "interval", "not decided"),
+        ("good", "at least", 0.783, 0.001, "no difference from the stated number shown with n = 3, which could have "
+         "shown one of about 0.60 points; the number is inside the 95% interval", "not decided"),
         ("bad", "at least", 0.9, 0, "below the stated number", "contradicted"),
         ("one", "equal", 0.63, 0, "no verdict with n = 1", "not decided"),
     ],
@@ -126,4 +136,23 @@ def test_the_correction_can_take_a_verdict_back() -> None:
     assert alone["checks"][0]["verdict"] == "higher"
     _, (both,) = judge([Claim("x", (check, other))], [], [], values, {}, machines)
     assert both["checks"][0]["p"] < 0.05 < both["checks"][0]["p_holm"]
-    assert both["checks"][0]["verdict"] == "no difference shown with n = 3"
+    assert both["checks"][0]["verdict"].startswith("no difference shown with n = 3")
+
+
+def test_the_difference_that_could_have_been_shown_is_at_the_edge_of_a_verdict() -> None:
+    runs = {"a": [0.70, 0.71, 0.72], "b": [0.705, 0.71, 0.73], "far": [0.80, 0.81, 0.82]}
+    checks = tuple(Check("test_accuracy", "higher", compare=pair) for pair in [("b", "a"), ("far", "a"), ("far", "b")])
+    machines = {system: {"a CPU"} for system in runs}
+
+    def judged(b: list[float]) -> dict[str, Any]:
+        values = {name: {"test_accuracy": sample} for name, sample in (runs | {"b": b}).items()}
+        _, (claim,) = judge([Claim("x", checks)], [], [], values, {}, machines)
+        assert [check["outcome"] for check in claim["checks"][1:]] == ["supported", "supported"]
+        assert [check["detectable"] for check in claim["checks"][1:]] == [None, None]
+        return claim["checks"][0]
+
+    first = judged(runs["b"])
+    missing = first["detectable"] - first["difference"]
+    assert missing > 0
+    for factor, verdict in ((0.999, "no difference shown"), (1.001, "higher")):
+        assert judged([value + factor * missing for value in runs["b"]])["verdict"].startswith(verdict)
