@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import BinaryIO
 
 import torch
@@ -44,8 +43,8 @@ class Slot:
 def make_slots(jobs: int | None, devices_per_run: int = 1) -> list[Slot]:
     """The slots of `--jobs`.
 
-    A single run has the machine as `fit` alone would. Several share out the cores evenly, a thread to each core; on
-    GPUs they go round them.
+    A single run has the machine as `fit` alone would. Several runs share the cores evenly, with a thread on each core,
+    and take the GPUs in turn.
 
     Args:
         jobs: runs side by side; by default one for each GPU, or one on a CPU.
@@ -54,10 +53,16 @@ def make_slots(jobs: int | None, devices_per_run: int = 1) -> list[Slot]:
     Raises:
         ConfigError: there are more jobs than cores, or the runs want several devices each.
     """
-    return share_out(jobs, devices_per_run, _cores(), _gpus())
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: the cores that this process may use
+    cores = sorted(os.sched_getaffinity(0)) if has_affinity else list(range(os.cpu_count() or 1))
+    gpus: list[str] = []
+    if torch.cuda.is_available():
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        gpus = visible or [str(index) for index in range(torch.cuda.device_count())]
+    return allocate_devices(jobs, devices_per_run, cores, gpus)
 
 
-def share_out(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
+def allocate_devices(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
     """The same for a given machine: the numbers of its cores and the names of its GPUs."""
     if jobs is None:
         jobs = len(gpus) if gpus and devices_per_run == 1 else 1
@@ -74,19 +79,6 @@ def share_out(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus
         Slot(tuple(cores[slot * share : (slot + 1) * share]), gpus[slot % len(gpus)] if gpus else None)
         for slot in range(jobs)
     ]
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _gpus() -> list[str]:
-    if not torch.cuda.is_available():
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [name for name in visible.split(",") if name] or [str(index) for index in range(torch.cuda.device_count())]
 
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -146,7 +138,7 @@ class Child:
         reported = EPOCH_LINE.findall(self._output())
         return int(reported[-1]) if reported else self.task.run.epochs if self.task.run else 0
 
-    def last_words(self) -> str:
+    def error_line(self) -> str:
         """The error line of a run that failed, or the last line of its output."""
         lines = [line.strip() for line in self._output().splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
@@ -197,12 +189,13 @@ def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]])
         if task.is_due:
             own = [run for other, run in finished if other.system == task.system]
             if own:
-                per_epoch_s = median(_seconds(run) / max(run.epochs, 1) for run in own)
+                per_epoch_s = median(_epoch_s(run) for run in own)
             elif finished:
-                per_flop_s = median(_seconds(run) / _operations(other, run) for other, run in finished)
-                images = int(median(run.record["data"]["train"] for _, run in finished))
-                operations = task.resolved.train_flop_per_image * task.resolved.images_per_epoch(images)
-                per_epoch_s = per_flop_s * operations
+                per_flop_s = median(
+                    _epoch_s(run) / _epoch_flop(other, run.record["data"]["train"]) for other, run in finished
+                )
+                images = median(run.record["data"]["train"] for _, run in finished)
+                per_epoch_s = per_flop_s * _epoch_flop(task, images)
             else:
                 return None
             total += per_epoch_s * task.epochs_left
@@ -217,17 +210,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _seconds(run: FoundRun) -> float:
+def _epoch_s(run: FoundRun) -> float:
     timings = run.record["timings"]
-    return float(timings["train_s"] + timings["val_s"])
+    return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
 
 
-def _operations(task: Task, run: FoundRun) -> float:
-    images = task.resolved.images_per_epoch(int(run.record["data"]["train"]))
-    return task.resolved.train_flop_per_image * images * max(run.epochs, 1)
+def _epoch_flop(task: Task, training_images: float) -> float:
+    return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))
 
 
-class Board:
+class StudyProgress:
     """Prints a line for each run that ends; on a terminal a bar below them shows the work that is done.
 
     The work is counted in operations, so that a run of 100 epochs or of a wider net takes its due part of the bar.
@@ -257,7 +249,7 @@ class Board:
         )
         self._bar_task = self._bar.add_task("", total=max(self._work, 1), left="")
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "StudyProgress":
         self._bar.start()
         return self
 
@@ -295,22 +287,18 @@ class Board:
         name = f"{task.system.name:<{max(len(other.system.name) for other in self._due)}}  seed {task.seed}"
         found = [run for run in find_runs(self.logs, None, task.system.name) if run.seed == task.seed]
         if exit_code == 0 and found:
-            self.say(f"{name}  {_line(found[-1])}")
+            run = found[-1]
+            accuracy, loss = (
+                METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss")
+            )
+            took = duration(run.record["timings"]["train_s"])
+            self.say(f"{name}  test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}")
         elif exit_code in (130, 143):
             self.say(f"{name}  stopped in epoch {child.epoch() + 1}, goes on next time")
         else:
             how = f"was ended by signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
-            self.say(f"{name}  FAILED ({how}): {child.last_words()}; see {child.log}")
+            self.say(f"{name}  FAILED ({how}): {child.error_line()}; see {child.log}")
         return exit_code == 0
-
-
-def _line(run: FoundRun) -> str:
-    accuracy, loss = (METRICS[name] for name in ("test_accuracy", "test_loss"))
-    took = duration(run.record["timings"]["train_s"])
-    return (
-        f"test accuracy {accuracy.show(accuracy.read(run.content))}  loss {loss.show(loss.read(run.content))}  "
-        f"{run.epochs} epochs in {took}"
-    )
 
 
 def _work(task: Task, epochs: int) -> float:
@@ -330,23 +318,17 @@ class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong
         self.exit_code = 128 + signum
 
 
-class _Signals:
-    """Counts Ctrl-C and SIGTERM while a study runs; nothing is done in the handler."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        def note(signum: int, frame: FrameType | None) -> None:
-            self.received.append(signum)
-
-        previous = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for signum, handler in previous.items():
-                signal.signal(signum, handler)
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """A list to which Ctrl-C and SIGTERM are added while a study runs; the handler does nothing else."""
+    received: list[int] = []
+    handled = (signal.SIGINT, signal.SIGTERM)
+    previous = {signum: signal.signal(signum, lambda number, frame: received.append(number)) for signum in handled}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
 @contextlib.contextmanager
@@ -377,7 +359,9 @@ def locked(logs: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, board: Board, again: str) -> int:
+def execute(
+    tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, progress: StudyProgress, again: str
+) -> int:
     """Runs every task that is due.
 
     Args:
@@ -385,7 +369,7 @@ def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: Bina
         slots: at most one run in each at a time.
         logs: the study's folder.
         lock: from `locked`.
-        board: shows how far it is.
+        progress: shows how far it is.
         again: the command that goes on with the study.
 
     Returns:
@@ -396,23 +380,23 @@ def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: Bina
     """
     waiting = [task for task in tasks if task.is_due]
     free, running = list(reversed(slots)), list[Child]()
-    signals, passed_on, failures = _Signals(), 0, 0
-    with signals.noted():
-        while running or (waiting and not signals.received):
-            while free and waiting and not signals.received:
+    passed_on = failures = 0
+    with _noted_signals() as received:
+        while running or (waiting and not received):
+            while free and waiting and not received:
                 running.append(Child(waiting.pop(0), logs, free.pop(), lock.fileno()))
             time.sleep(POLL_S)
-            for signum in signals.received[passed_on:]:
-                board.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
+            for signum in received[passed_on:]:
+                progress.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
                 for child in running:
                     child.send(signum)
                 passed_on += 1
             for child in [child for child in running if child.exit_code() is not None]:
                 running.remove(child)
                 free.append(child.slot)
-                if not board.ended(child) and not signals.received:
+                if not progress.ended(child) and not received:
                     failures += 1
-            board.show(running)
-    if signals.received:
-        raise StudyStopped(f"stopped; go on with: {again}", signals.received[0])
+            progress.show(running)
+    if received:
+        raise StudyStopped(f"stopped; go on with: {again}", received[0])
     return failures
