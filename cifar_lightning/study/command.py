@@ -1,4 +1,4 @@
-"""`study`: plans, runs what has not run, gathers, and writes the page."""
+"""`study`: plans, trains what has not been trained, compares, and writes the page."""
 
 import argparse
 import shlex
@@ -37,7 +37,10 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     study = read_study(arguments.path, arguments.seeds)
-    logs, target = arguments.logs / study.name, _publish_folder(arguments.publish, study)
+    if arguments.publish == "" and study.published is None:
+        raise ConfigError("--publish needs a folder, since the study names none as published")
+    logs = arguments.logs / study.name
+    target = Path(arguments.publish) if arguments.publish else study.published if arguments.publish == "" else None
     published = target or study.published  # where published runs are read
     resolved = {system.name: resolve(system) for system in study.systems}
     digest = environment.package_digest()
@@ -100,14 +103,6 @@ def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
     else:
         console.print(f"{due} to run, about {duration(seconds)} by the pace of {len(finished)} finished run(s)")
     console.file.flush()
-
-
-def _publish_folder(publish: str | None, study: Study) -> Path | None:
-    if publish == "":
-        if study.published is None:
-            raise ConfigError("--publish needs a folder, since the study names none as published")
-        return study.published
-    return Path(publish) if publish is not None else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""A study's files: its table and page in its own folder, and what of it is published."""
+"""A study's pages, and the files that are published."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ Figures = Mapping[str, bytes]  # by file name
 
 
 def render(template: str, table: dict[str, Any], figures: Figures) -> str:
-    """One of the two pages as text: report.html.j2 is one file with all in it, report.md.j2 has its figures beside it.
+    """One of the two pages: report.html.j2 embeds its figures, report.md.j2 links to them.
 
     Args:
-        template: its name.
+        template: its file name.
         table: from `gather`.
         figures: from `charts`.
     """
@@ -110,10 +110,10 @@ def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
 
 
 def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], folder: Path) -> None:
-    """report.md, its figures and one small JSON per finished or failed run, none with a path of this machine.
+    """report.md, its figures and one small JSON file per finished or failed run, without paths of this machine.
 
-    report.html is not among them: it holds every figure once more, and a repository keeps each version of it. The page
-    can be made again from these files and from runs that come later. Runs that are published already stay.
+    The page can be made again from these files. Runs that are published already stay. report.html is left out: it
+    embeds every figure, and a repository would keep each version of it.
 
     Raises:
         OutputError: a file cannot be written.

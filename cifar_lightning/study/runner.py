@@ -1,4 +1,4 @@
-"""Runs what is due, several at once where the slots allow, and stops cleanly when told to."""
+"""Trains the due runs of a study in processes of their own, several at once, and stops them cleanly."""
 
 import contextlib
 import ctypes
@@ -25,6 +25,11 @@ from cifar_lightning.study.plan import Task
 from cifar_lightning.study.store import FoundRun, find_runs
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
+TAIL_BYTES = 4000
+PR_SET_PDEATHSIG = 1  # prctl(2)
+POLL_S = 0.2
+WAIT_FOR_LOCK_S = 60.0  # a run whose study was killed needs a moment to save and stop
 
 
 @dataclass(frozen=True)
@@ -81,23 +86,18 @@ def allocate_devices(jobs: int | None, devices_per_run: int, cores: Sequence[int
     ]
 
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
-TAIL_BYTES = 4000
-
-
 class Child:
-    """A run that has been started.
+    """The process of one run.
 
-    It has a session of its own, so that a Ctrl-C in the terminal reaches the study alone, which passes it on once. On
-    Linux it gets a SIGTERM, upon which it saves and stops, when the study itself is killed; elsewhere it trains on and
-    keeps the study's lock until it ends.
+    It has a session of its own: Ctrl-C in the terminal reaches the study alone, which passes it on once. When the study
+    is killed, Linux sends the run SIGTERM, on which it saves and stops. Elsewhere it trains on. Either way it holds the
+    study's lock until it ends.
 
     Args:
         task: what to run.
         logs: the study's folder.
-        slot: the part of the machine.
-        lock: a descriptor of the study's lock, which the run holds as well.
+        slot: its share of the machine.
+        lock: descriptor of the study's lock, which the run inherits.
 
     Raises:
         OutputError: the log cannot be written.
@@ -112,7 +112,7 @@ class Child:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
                 self._first_byte = log.tell()
-                self._process = subprocess.Popen(
+                self.process = subprocess.Popen(
                     command(task, logs),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -125,16 +125,8 @@ class Child:
         except OSError as error:
             raise OutputError(f"cannot start a run with its log {self.log}: {error.strerror}") from error
 
-    def exit_code(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
-        return self._process.poll()
-
-    def send(self, signum: int) -> None:
-        """Sends a signal, if it still runs."""
-        self._process.send_signal(signum)
-
     def epoch(self) -> int:
-        """The last epoch that it has reported, counted from 1; at first those that it had before it was started."""
+        """The last epoch that it has reported, counted from 1; before the first report, those of its checkpoint."""
         reported = EPOCH_LINE.findall(self._output())
         return int(reported[-1]) if reported else self.task.run.epochs if self.task.run else 0
 
@@ -152,7 +144,7 @@ class Child:
 
 
 def command(task: Task, logs: Path) -> list[str]:
-    """The `fit` that does a task: from the beginning, or on from its run's last checkpoint."""
+    """The `fit` command of a task: from the beginning, or from its run's last checkpoint."""
     fit = [sys.executable, "-m", "cifar_lightning", "fit"]
     if task.run is not None and task.run.checkpoint is not None:
         return [*fit, "--ckpt", str(task.run.checkpoint)]
@@ -161,7 +153,7 @@ def command(task: Task, logs: Path) -> list[str]:
 
 
 def _prepare(slot: Slot) -> Callable[[], None]:
-    """What the new process does before it becomes `fit`; everything is looked up here, in front of the fork."""
+    """What the new process does before it becomes `fit`. Everything is looked up here, before the fork."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     set_cores = os.sched_setaffinity if hasattr(os, "sched_setaffinity") and slot.cores else None
 
@@ -175,10 +167,10 @@ def _prepare(slot: Slot) -> Callable[[], None]:
 
 
 def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]]) -> float | None:
-    """Seconds of what is due, one run after the other; None where nothing has finished to judge by.
+    """Seconds that the due runs take one after the other; None where no run has finished.
 
-    A system's own runs are taken where there are any; else all, by their operations. Side by side on a CPU the runs
-    share its cores, and the sum stays about the same.
+    A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
+    cores, so the sum stays about the same.
 
     Args:
         tasks: the plan.
@@ -220,9 +212,9 @@ def _epoch_flop(task: Task, training_images: float) -> float:
 
 
 class StudyProgress:
-    """Prints a line for each run that ends; on a terminal a bar below them shows the work that is done.
+    """Prints a line for each run that ends; on a terminal a bar shows the work that is done.
 
-    The work is counted in operations, so that a run of 100 epochs or of a wider net takes its due part of the bar.
+    Work is counted in FLOPs, so that a long run or a wider net takes its part of the bar.
 
     Args:
         tasks: the plan.
@@ -283,7 +275,7 @@ class StudyProgress:
         """Prints the run's line. Returns whether it finished."""
         self._ended += 1
         self._work_done += _work(child.task, child.task.epochs_left)
-        task, exit_code = child.task, child.exit_code()
+        task, exit_code = child.task, child.process.returncode
         name = f"{task.system.name:<{max(len(other.system.name) for other in self._due)}}  seed {task.seed}"
         found = [run for run in find_runs(self.logs, None, task.system.name) if run.seed == task.seed]
         if exit_code == 0 and found:
@@ -296,18 +288,13 @@ class StudyProgress:
         elif exit_code in (130, 143):
             self.say(f"{name}  stopped in epoch {child.epoch() + 1}, goes on next time")
         else:
-            how = f"was ended by signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
+            how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
             self.say(f"{name}  FAILED ({how}): {child.error_line()}; see {child.log}")
         return exit_code == 0
 
 
 def _work(task: Task, epochs: int) -> float:
     return task.resolved.train_flop_per_image * max(epochs, 0)
-
-
-POLL_S = 0.2
-WAIT_FOR_LOCK_S = 60.0  # a run whose study was killed needs a moment to save and stop
-LOCK_NAME = ".lock"
 
 
 class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong
@@ -333,15 +320,17 @@ def _noted_signals() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def locked(logs: Path) -> Iterator[BinaryIO]:
-    """Holds a study's folder for this process and the runs that it starts; whoever dies lets go of it.
+    """Locks a study's folder for this process and for the runs that inherit the lock.
+
+    It is flock on an open file and not `filelock`, which unlocks for all heirs when the study lets go: a run that a
+    failed study leaves behind keeps the folder until it ends.
 
     Raises:
-        OutputError: another study, or a run that one has left behind, is at work there; or it cannot be written.
+        OutputError: another study, or a run that one has left behind, holds the lock; or the folder cannot be written.
     """
-    path = logs / LOCK_NAME
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        file = (logs / ".lock").open("ab")
     except OSError as error:
         raise OutputError(f"the study's folder {logs} cannot be written: {error.strerror}") from error
     with file:
@@ -369,8 +358,8 @@ def execute(
         slots: at most one run in each at a time.
         logs: the study's folder.
         lock: from `locked`.
-        progress: shows how far it is.
-        again: the command that goes on with the study.
+        progress: is told what happens.
+        again: the command that resumes the study.
 
     Returns:
         How many of the runs failed.
@@ -389,9 +378,9 @@ def execute(
             for signum in received[passed_on:]:
                 progress.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
                 for child in running:
-                    child.send(signum)
+                    child.process.send_signal(signum)  # nothing where it has ended
                 passed_on += 1
-            for child in [child for child in running if child.exit_code() is not None]:
+            for child in [child for child in running if child.process.poll() is not None]:
                 running.remove(child)
                 free.append(child.slot)
                 if not progress.ended(child) and not received:

@@ -1,4 +1,4 @@
-"""What a study is: its systems, seeds, comparisons and claims, read from a YAML file or from a folder of configs."""
+"""A study: its systems, seeds, comparisons and claims, read from a YAML file or from a folder of configs."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Check:
-    """One question to the figures: `compare` (a, b) for 'a compared with b', or one `system` alone."""
+    """One question to the metrics: `compare` (a, b) asks for a against b, `system` for one system alone."""
 
     metric: str
     expect: str  # empty where the verdict alone is wanted
@@ -46,11 +46,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the original says, and the checks that it comes to."""
+    """A statement of the original, and the checks that test it."""
 
     says: str
     checks: tuple[Check, ...]
-    remark: str = ""  # by hand: what could explain what was measured, or how it should be read
+    remark: str = ""  # by hand: what could explain the result
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Study:
 
     @property
     def arguments(self) -> str:
-        """What `study` is given to read this study: the path, and the seeds that a folder of configs cannot say."""
+        """The arguments of `study` that read this study again."""
         by_flag = ["--seeds", *map(str, self.seeds)] if self.path.is_dir() and self.seeds != (0,) else []
         return shlex.join([self.path.as_posix(), *by_flag])
 
@@ -98,10 +98,10 @@ def read_study(path: Path, seeds: list[int] | None = None) -> Study:
 
     Args:
         path: a study file, or a folder: its study.yaml, or without one every config in it as a system.
-        seeds: for a folder without a study file, which has no place to say them; 0 by default.
+        seeds: only for a folder without a study file; 0 by default.
 
     Raises:
-        ConfigError: the path is none, or the file has a mistake; the first one is told.
+        ConfigError: the path cannot be read, or the file has a mistake. The message names the first one.
     """
     if path.is_dir() and (path / STUDY_FILE).is_file():
         path /= STUDY_FILE
@@ -206,7 +206,7 @@ def _seeds(values: Any, where: str) -> tuple[int, ...]:
 
 
 def _values(kind: type, content: Any, where: str, hidden: str = "") -> dict[str, Any]:
-    """What a mapping of the file says for a dataclass, without nulls; the field `hidden` is not for the file to set."""
+    """The values that a mapping of the file has for a dataclass, without nulls; the file may not set `hidden`."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a mapping, got {content!r}")
     known = [field.name for field in fields(kind) if field.name != hidden]
@@ -221,7 +221,7 @@ def _values(kind: type, content: Any, where: str, hidden: str = "") -> dict[str,
 
 
 def _build(kind: type[T], values: dict[str, Any], where: str) -> T:
-    """The dataclass with these values, whose types jsonargparse checks; its complaint is cut to one line."""
+    """The dataclass with these values. jsonargparse checks the types, and its message becomes one line."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     try:

@@ -1,4 +1,4 @@
-"""What the figures say of comparisons and claims, in plain words and never more than they bear."""
+"""The statistics of a study: intervals, tests, and verdicts that say no more than the runs show."""
 
 import math
 import warnings
@@ -14,11 +14,17 @@ from cifar_lightning.study.metrics import METRICS
 from cifar_lightning.study.spec import Check, Claim
 
 LEVEL = 0.95
+Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
+Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
+Machines = Mapping[str, Collection[str]]
+Entry = dict[str, Any]
+
+SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Values of one system's runs. One run has no spread, and so neither deviation nor interval."""
+    """Values of one system's runs. A single run has neither deviation nor interval."""
 
     n: int
     mean: float
@@ -29,7 +35,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its interval; `p` is two-sided. None where one run, or no spread at all, allows neither."""
+    """A difference with its 95% interval and two-sided p; both are None where a single run or no spread allows none."""
 
     difference: float
     low: float | None = None
@@ -40,8 +46,8 @@ class Difference:
     def detectable(self, alpha: float) -> float:
         """The smallest measured difference that would have had a p below `alpha`, had the runs spread as they did.
 
-        It is the half-width of the interval at the level 1 - alpha. A true difference of this size is shown by about
-        every second study like this one: it measures more or less of it.
+        It is the half-width of the interval at the level 1 - alpha. Of studies like this one, about half would show a
+        true difference of this size: half of them measure more than it, half less.
         """
         assert self.low is not None
         assert self.high is not None
@@ -66,7 +72,7 @@ def summarise(values: Sequence[float]) -> Summary:
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     """The mean of `first` minus that of `second`, by Welch's t test: the two may spread differently.
 
-    Each needs two runs for an interval; where neither spreads at all, there is nothing to judge by.
+    Each needs two runs for an interval, and one of the two systems must spread.
     """
     difference = fmean(first) - fmean(second)
     if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
@@ -84,7 +90,7 @@ def against(values: Sequence[float], stated: float, within: float = 0.0) -> Diff
     Args:
         values: one per run.
         stated: the number.
-        within: how far from it a value still counts as it, since it was rounded; `p` is that of the nearest such value.
+        within: the number was rounded by up to this much; `p` is that of the nearest value that rounds to it.
     """
     mean = fmean(values)
     if len(values) < 2 or stdev(values) == 0:
@@ -105,15 +111,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = floor
     return adjusted
-
-
-Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
-Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
-Machines = Mapping[str, Collection[str]]
-Tests = Mapping[Check, Difference | None]
-Entry = dict[str, Any]
-
-SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
 
 
 def judge(
@@ -181,17 +178,17 @@ def _question(check: Check) -> Any:
 
 @dataclass(frozen=True)
 class Corrected:
-    """A test among others: its p after Holm's correction, and below which p by itself it shows a difference."""
+    """A test among others."""
 
-    p: float
-    alpha: float
+    p: float  # after Holm's correction
+    alpha: float  # of a test that shows nothing: below this uncorrected p it would have
 
 
-def _corrected(checks: Iterable[Check], tests: Tests) -> dict[Any, Corrected]:
-    """By question, over the different questions: one that is asked twice counts once."""
+def _corrected(checks: Iterable[Check], tests: Mapping[Check, Difference | None]) -> dict[Any, Corrected]:
+    """By question: one that is asked twice, or from both sides, counts once."""
     p_values = {_question(check): test.p for check in checks if (test := tests[check]) and test.p is not None}
     adjusted = holm(list(p_values.values()))
-    # Where those that are shown have had their turn, the next in order is compared with this.
+    # Holm compares the smallest p that is left with the level over the number of tests that are left.
     alpha = (1 - LEVEL) / max(sum(p >= 1 - LEVEL for p in adjusted), 1)
     return {question: Corrected(p, alpha) for question, p in zip(p_values, adjusted, strict=True)}
 
@@ -216,7 +213,9 @@ def _entry(
     else:
         verdict, outcome = f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
     return {
-        **_asked(check),
+        **asdict(check),
+        "systems": check.systems,
+        "kind": check.kind,
         "n": counts,
         "means": [fmean(sample) if sample else None for sample in samples],
         **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p", "df"))),
@@ -227,25 +226,10 @@ def _entry(
     }
 
 
-def _asked(check: Check) -> Entry:
-    return {
-        "systems": list(check.systems),
-        "metric": check.metric,
-        "expect": check.expect,
-        "value": check.value,
-        "within": check.within,
-        "kind": check.kind,
-    }
-
-
 def _words(check: Check, test: Difference, detectable: float | None, n: str) -> tuple[str, str]:
     """The verdict, and what it means for the expectation (empty where there is none).
 
-    Args:
-        check: what is asked.
-        test: what came out.
-        detectable: None where a difference is shown; else how large one could have been shown.
-        n: the number of runs.
+    `detectable` is None where a difference is shown, and else how large a one could have been shown.
     """
     is_shown, is_above = detectable is None, test.difference > 0
     size = METRICS[check.metric].show_difference(detectable).removeprefix("+")
@@ -271,7 +255,7 @@ def _words(check: Check, test: Difference, detectable: float | None, n: str) -> 
 
 
 def _curve_entry(check: Check, rows_of_runs: Sequence[Mapping[int, Mapping[str, float]]]) -> Entry:
-    """A rise in any run disproves that the curve always falls; that one run has none proves nothing about others."""
+    """A rise in any run contradicts that the curve always falls; one run without a rise supports nothing."""
     runs = [
         [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in rows_of_runs
     ]
@@ -287,4 +271,5 @@ def _curve_entry(check: Check, rows_of_runs: Sequence[Mapping[int, Mapping[str, 
         verdict, outcome = f"falls at all {steps} steps of the one run; no verdict with n = 1", OPEN
     else:
         verdict, outcome = f"falls with every epoch in all {n} runs", SUPPORTED
-    return {**_asked(check), "n": [n], "verdict": verdict, "outcome": outcome}
+    asked = {**asdict(check), "systems": check.systems, "kind": check.kind}
+    return {**asked, "n": [n], "verdict": verdict, "outcome": outcome}
