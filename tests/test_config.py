@@ -10,6 +10,7 @@ from tiny import TINY_FLAGS, TINY_TRAINING
 
 from cifar_lightning.config.invocation import Invocation, values_of
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.config.recipes import find_recipe
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.nets.report_cnn import ReportCNN
@@ -102,6 +103,20 @@ def test_a_recipe_is_named_after_the_file_and_what_the_flags_change(
     monkeypatch.chdir(tmp_path)
     Path("two.yaml").write_text("data: {batch_size: 20}\n")
     assert Invocation.read(flags).recipe("default") == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cpu78", "speed/cpu78.yaml"), ("speed/cpu78", "speed/cpu78.yaml"), ("report/final", "report/final.yaml"),
+        ("final", "report/final.yaml"), ("configs/short.yaml", "short.yaml"), ("resnet18.yaml", "resnet18.yaml"),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_found_by_its_name_from_anywhere(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(name).samefile(Path(__file__).parent.parent / "configs" / file)
 
 
 class NetWithDropout(torch.nn.Module):
@@ -239,7 +254,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--config", "null_tta.yaml"], "model.tta: expected settings such as model.tta.views, got null"),
         (["--model.tta.views", "mirror"], "model.tta.views: expected none or flip or flip_translate, got 'mirror'"),
         (["--model.tta.below", "2"], "model.tta.below must be above 0 and at most 1, got 2.0"),
-        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file or recipe; recipes: batch256, cpu78, "),
+        (["--config", "cpu7"], "--config cpu7: no such file or recipe, did you mean 'cpu78'?"),
         (["--config", "broken.yaml"], "--config broken.yaml is not readable YAML: .*line 2"),
         (["--config", "latin.yaml"], "--config latin.yaml is not readable YAML"),
         (["--config", "list.yaml"], "--config list.yaml holds no settings"),

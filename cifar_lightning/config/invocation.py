@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from cifar_lightning.errors import ConfigError, did_you_mean
+from cifar_lightning.config.recipes import find_recipe
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.settings import setting
 
 CLASS_SETTINGS = ("model.net", "model.optimizer", "model.scheduler")
@@ -51,12 +52,13 @@ class Invocation:
         """
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--ckpt", nargs="?", const="last")
-        parser.add_argument("-c", "--config", action="append", default=[], type=Path)
+        parser.add_argument("-c", "--config", action="append", default=[])
         try:
             known, flags = parser.parse_known_args(arguments)
         except argparse.ArgumentError as error:
             raise ConfigError(str(error)) from error
-        return cls(known.ckpt, known.config, flags, [_read_layer(path) for path in known.config])
+        configs = [find_recipe(name) for name in known.config]
+        return cls(known.ckpt, configs, flags, [_read_layer(path) for path in configs])
 
     @property
     def wants_help(self) -> bool:
@@ -126,9 +128,6 @@ def values_of(flags: list[str], name: str) -> list[str]:
 
 
 def _read_layer(path: Path) -> Layer:
-    if not path.is_file():
-        known = [str(found) for found in Path("configs").glob("**/*.yaml")]
-        raise ConfigError(f"--config {path}: no such file{did_you_mean(str(path), known)}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
