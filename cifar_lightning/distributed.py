@@ -24,7 +24,7 @@ def decide(trainer: Trainer, batch_idx: int, decision: bool) -> bool:
     return (batch_idx + 1) % COMPARE_EVERY == 0 and any_of(trainer, decision)
 
 
-def end_followers(trainer: Trainer) -> None:
+def end_other_ranks(trainer: Trainer) -> None:
     """Where the first process fails the others wait for it: it ends them, before each says so in its own words."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):

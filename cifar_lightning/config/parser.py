@@ -191,7 +191,7 @@ class Experiment(LightningCLI):
         scan.add_argument("--trainer.default_root_dir", dest="logs")
         found, _ = scan.parse_known_args(self.arguments)
         if found.ckpt is not None:
-            which = process.announced_checkpoint() if process.is_follower() else found.ckpt
+            which = found.ckpt if process.is_rank_zero() else process.announced_checkpoint()
             self.checkpoint = run_dir.find_checkpoint(which, Path(found.logs or self._logs_of_files()))
             self._read_file = _identity(self.checkpoint)
             self.content, self.checkpoint_sha256 = checkpoint.load_with_digest(self.checkpoint)

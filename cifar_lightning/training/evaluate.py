@@ -16,7 +16,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.metrics import Evaluation, evaluate, reliability
 from cifar_lightning.nets.tta import Views
-from cifar_lightning.process import is_follower, scratch_folder
+from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.runs import calibration, checkpoint, figures, run_dir
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.training.callbacks.scorer import Scorer
@@ -149,7 +149,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
         calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
         sections[view]["calibrated"] = calibrated
-    folder = scratch_folder() if is_follower() else run_dir.run_of(path) or path.parent
+    folder = (run_dir.run_of(path) or path.parent) if is_rank_zero() else scratch_folder()
     data = experiment.datamodule
     result = {
         "checkpoint": path.name,
@@ -168,7 +168,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         if its is not None
     }
     figures.save(figures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
-    if fits and not is_follower():
+    if fits and is_rank_zero():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
         written.append(calibration.store(path, experiment.checkpoint_sha256, fits, fitted_on))
     _print(verb, scores["none"].evaluation, f"{path}, {data.source}")

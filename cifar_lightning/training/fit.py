@@ -12,10 +12,10 @@ from lightning.pytorch import Callback
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
-from cifar_lightning.distributed import end_followers
+from cifar_lightning.distributed import end_other_ranks
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
-from cifar_lightning.process import is_follower, scratch_folder
+from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.runs import environment, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
 from cifar_lightning.runs.checkpoint import config_of, load_weights
@@ -63,15 +63,15 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
     callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
     is_described = "finished_at" in record  # a finished run that is extended
     work = None if is_described else lambda: describe(experiment, parts.trainer.loggers, layers)
-    # Before StopSignals, which looks at the end of the training whether a signal came meanwhile.
+    # Before GracefulStop, which looks at the end of the training whether a signal came meanwhile.
     callbacks.insert(callbacks.index(parts.signals), InNoHurry(work))
     try:
-        if not is_follower():
+        if is_rank_zero():
             introduce(experiment, parts.trainer, folder, layers, record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
-        end_followers(parts.trainer)
+        end_other_ranks(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             run_dir.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
@@ -120,7 +120,7 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         "versions": environment.versions(),
         "hardware": environment.hardware(experiment.accelerator),
     }
-    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
+    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and is_rank_zero():
         folder = run_dir.run_of(experiment.checkpoint)
         if folder is not None:
             held.enter_context(in_use(folder))
@@ -142,11 +142,11 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
             return folder, record | now | {"status": "running", "seed": experiment.seed}
     synthetic = experiment.datamodule.synthetic
     recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
-    if is_follower():
-        folder = scratch_folder()
-    else:
+    if is_rank_zero():
         folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
         held.enter_context(in_use(folder))
+    else:
+        folder = scratch_folder()
     return folder, {
         "recipe": recipe,
         "seed": experiment.seed,

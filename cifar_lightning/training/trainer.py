@@ -15,13 +15,13 @@ from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
 from cifar_lightning.training.callbacks.checkpoint import checkpoints
-from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
-from cifar_lightning.training.callbacks.graceful_stop import StopSignals
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
+from cifar_lightning.training.callbacks.graceful_stop import GracefulStop
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.max_steps import MaxSteps
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.callbacks.progress import ProgressLines
-from cifar_lightning.training.callbacks.run_state import ResumeState
+from cifar_lightning.training.callbacks.run_state import RunState
 from cifar_lightning.training.callbacks.scorer import Scorer
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.callbacks.timer import SpeedClock, Timing
@@ -37,7 +37,7 @@ class Assembly(NamedTuple):
     curves: LearningCurves
     scorer: Scorer
     speed: SpeedClock
-    signals: StopSignals
+    signals: GracefulStop
 
 
 def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]) -> Assembly:
@@ -59,14 +59,14 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     title = f"{record['recipe']}, seed {record['seed']}, {record['source']}"
     curves = LearningCurves(folder, timing, title, experiment.model.label_smoothing)
     callbacks: list[Callback] = [
-        *([CompileWarmUp()] if experiment.model.compiles else []),
-        guard := FiniteGuard(),
+        *([CompileWarmup()] if experiment.model.compiles else []),
+        guard := NanGuard(),
         speed,
         timing,
         curves,
         ProgressLines(curves, timing, guard, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
-        signals := StopSignals(last if keeps_checkpoints else None),
+        RunState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
+        signals := GracefulStop(last if keeps_checkpoints else None),
         scorer,
     ]
     if keeps_checkpoints:
@@ -100,7 +100,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         if "accelerator" in reason or "backend" in reason:
             reason += "; without --trainer.accelerator what is there is used"
         raise ConfigError(f"trainer: {reason}") from error
-    if trainer.world_size > 1 and not process.is_follower():
+    if trainer.world_size > 1 and process.is_rank_zero():
         _check_devices(experiment, trainer)
         process.announce(experiment.checkpoint)
     return trainer

@@ -1,4 +1,4 @@
-"""CompileWarmUp: torch.compile does its work before the training starts, on data that mean nothing."""
+"""CompileWarmup: torch.compile does its work before the training starts, on data that mean nothing."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cifar_lightning.classifier import Classifier
 
 
-class CompileWarmUp(Callback):
+class CompileWarmup(Callback):
     """Runs the compiled net forward and back on random images, in batches as large as those of training and evaluation.
 
     Weights, running statistics, modes and the random states of CPU and CUDA are put back; the optimizer takes no step.

@@ -1,4 +1,4 @@
-"""StopSignals: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
+"""GracefulStop: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ class Stopped(UserError):  # noqa: N818 -- nothing went wrong
         self.exit_code = 128 + signum
 
 
-class StopSignals(Callback):
+class GracefulStop(Callback):
     """Notes the first signal, saves `last.ckpt` at the end of the running batch and stops; the second stops at once.
 
     Nothing is saved in a signal handler: weights, loader and counters agree only between two batches. A signal during
@@ -71,7 +71,7 @@ class StopSignals(Callback):
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
-        if not process.is_follower():
+        if process.is_rank_zero():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
     def _stop_if_asked(self, trainer: Trainer, where: str) -> None:

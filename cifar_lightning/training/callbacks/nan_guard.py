@@ -1,4 +1,4 @@
-"""FiniteGuard: no weight is ever updated by a loss or a gradient that is not a finite number."""
+"""NanGuard: no weight is ever updated by a loss or a gradient that is not a finite number."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def is_read_at_once(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-class FiniteGuard(Callback):
+class NanGuard(Callback):
     """Looks at loss and gradients before every step of the optimizer; several processes decide together.
 
     On a CPU the first bad batch ends the run before its step. On a GPU reading a flag would wait for all that is under

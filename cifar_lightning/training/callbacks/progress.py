@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.callbacks.timer import Timing
 
 REFRESH_S = 0.5  # each refresh reads loss and accuracy, which waits for the device
@@ -25,7 +25,7 @@ class ProgressLines(Callback):
         show_bar: draw the bar; without a terminal it is left out in any case.
     """
 
-    def __init__(self, curves: LearningCurves, timing: Timing, guard: FiniteGuard, show_bar: bool) -> None:
+    def __init__(self, curves: LearningCurves, timing: Timing, guard: NanGuard, show_bar: bool) -> None:
         self.curves = curves
         self.timing = timing
         self.guard = guard

@@ -1,4 +1,4 @@
-"""ResumeState: what a checkpoint needs beyond Lightning's own content to go on exactly, and to stand alone."""
+"""RunState: what a checkpoint needs beyond Lightning's own content to go on exactly, and to stand alone."""
 
 import random
 import sys
@@ -17,7 +17,7 @@ from cifar_lightning.runs.checkpoint import KEY
 from cifar_lightning.runs.settings import config_diff
 
 
-class ResumeState(Callback):
+class RunState(Callback):
     """Puts the whole resolved configuration, the random states and the machine's fingerprint into every checkpoint.
 
     With the configuration `test --ckpt` rebuilds net, data settings and precision from the file alone. Lightning saves

@@ -17,7 +17,7 @@ class SpeedClock(Callback):
     the last epoch's last batch and its validation, if any; what happens between epochs counts: validations,
     checkpoints, and in a run of more than a minute TensorBoard's pictures. An evaluation's span begins before its first
     batch and ends when every image has its logits. Outside lie imports, reading the data, moving them to the device and
-    padding them for crops, and the compilation that `CompileWarmUp` brings forward. To stand before the callbacks that
+    padding them for crops, and the compilation that `CompileWarmup` brings forward. To stand before the callbacks that
     write and draw at the end of an epoch.
     """
 

@@ -11,9 +11,9 @@ import pytest
 # Page faults of taking and giving back 16 MiB a second time, as the tensors of each step do.
 FAULTS = """
 import resource, sys
-from cifar_lightning import cpu
+from cifar_lightning import process
 if sys.argv[1] == "kept":
-    cpu.keep_freed_memory()
+    process.keep_freed_memory()
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     block = bytearray(2**24)
@@ -41,9 +41,9 @@ def test_freed_memory_is_there_for_the_next_step() -> None:
 
 SETTINGS = """
 import os
-from cifar_lightning import cpu
-cpu.keep_freed_memory()
-cpu.skip_gpu_search()
+from cifar_lightning import process
+process.keep_freed_memory()
+process.skip_gpu_search()
 print(os.environ.get("THP_MEM_ALLOC_ENABLE"), repr(os.environ["CUDA_VISIBLE_DEVICES"]))
 """
 
