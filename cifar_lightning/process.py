@@ -85,5 +85,6 @@ def silence_known_warnings() -> None:
         ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
+        r".*add the following callbacks: \['InNoHurry'\].*",  # a callback of older checkpoints
     ):
         warnings.filterwarnings("ignore", message)

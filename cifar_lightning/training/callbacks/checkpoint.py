@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cifar_lightning import distributed
@@ -100,10 +100,3 @@ class LastCheckpoint(EpochCheckpoint):
         if self._is_due and is_between_steps(trainer, batch_idx):
             trainer.save_checkpoint(self._path)
             self._saved_at, self._is_due = time.monotonic(), False
-
-
-def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
-    """Lightning's callbacks that write into `folder`; 'best' is the highest `val/accuracy`, the earlier on a tie."""
-    # Best before last, whose file holds the best score so far: without it a resumed run would replace the best epoch.
-    best = [EpochCheckpoint(folder, "best", monitor="val/accuracy", mode="max")] if has_validation else []
-    return [*best, LastCheckpoint(folder)]

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
-from cifar_lightning.training.callbacks.timer import Timing
+from cifar_lightning.training.callbacks.timer import Timer
 
 REFRESH_S = 0.5  # each refresh reads loss and accuracy, which waits for the device
 
@@ -20,14 +20,14 @@ class ProgressLines(Callback):
 
     Args:
         curves: where the epoch's figures are read.
-        timing: where the epoch's times are read.
+        timer: where the epoch's times are read.
         guard: asked at each refresh, which waits for the device anyway.
         show_bar: draw the bar; without a terminal it is left out in any case.
     """
 
-    def __init__(self, curves: LearningCurves, timing: Timing, guard: NanGuard, show_bar: bool) -> None:
+    def __init__(self, curves: LearningCurves, timer: Timer, guard: NanGuard, show_bar: bool) -> None:
         self.curves = curves
-        self.timing = timing
+        self.timer = timer
         self.guard = guard
         self.console = Console(highlight=False, soft_wrap=True)
         self.show_bar = show_bar and self.console.is_terminal
@@ -90,7 +90,7 @@ class ProgressLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the epoch's line."""
-        row, times = self.curves.rows[-1], self.timing.rows[-1]
+        row, times = self.curves.rows[-1], self.timer.rows[-1]
         parts = [f"epoch {int(row['epoch']):>3}{_of(trainer)}"]
         for split in ("train", "val"):
             if f"{split}_loss" in row:
