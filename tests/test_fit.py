@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks.progress import rich_progress
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -723,8 +724,9 @@ def test_a_bar_on_a_terminal_only_and_lines_everywhere(fit: Fit, monkeypatch: py
     assert " left" not in plain
     assert "\x1b" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich: draw as on a terminal
+    monkeypatch.setattr(rich_progress, "_IS_INTERACTIVE", True)  # at once, and not when the bar's thread comes by
     _, drawn = fit("--final_test=false")
-    for part in ("epoch 1/2", "loss ", "acc ", "img/s", " left", "validating"):
+    for part in ("epoch 1/2", "loss ", "acc ", "img/s", " left", "Validation", "/5"):
         assert part in drawn
     assert "…" not in drawn
     assert drawn.count("epoch   2/2  train loss") == 1

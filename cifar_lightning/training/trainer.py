@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -82,8 +83,8 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         experiment.model.max_steps = asked.max_steps
         callbacks = [MaxSteps(asked.max_steps), *callbacks]
     experiment.trainer_defaults["callbacks"] = callbacks
-    # Our own bar is a plain callback; Lightning's stays off.
-    settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False, "max_steps": -1}
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": has_bar, "max_steps": -1}
     if asked.profiler is None:
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []

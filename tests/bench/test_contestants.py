@@ -37,7 +37,7 @@ def test_ours_is_what_fit_trains_with_and_its_bar_draws(bench: Workbench, monkey
     def note(self: Callback, trainer: Any, *others: Any) -> None:
         seen["callbacks"] = [type(callback).__name__ for callback in trainer.callbacks]
         seen["bar"] = any(
-            isinstance(callback, ProgressLines) and callback._bar is not None for callback in trainer.callbacks
+            isinstance(callback, ProgressLines) and callback.progress is not None for callback in trainer.callbacks
         )
         seen["logger"] = type(trainer.logger).__name__
         seen["precision"] = trainer.precision
