@@ -47,7 +47,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """The file's name. Lightning asks at every hook of every step, and its own answer is put together each time."""
+        """The file's name. Lightning asks at every hook of every step, and composes its own answer each time."""
         return self._name
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class EpochCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Nothing: not even the questions that Lightning's answers here before it does nothing."""
+        """Nothing, where Lightning's own asks several questions at every step."""
 
 
 class LastCheckpoint(EpochCheckpoint):
@@ -81,7 +81,7 @@ class LastCheckpoint(EpochCheckpoint):
         super().__init__(folder, "last")
         self._path = folder / "last.ckpt"
         self._saved_at = 0.0
-        self._is_due = False  # every process knows
+        self._is_due = False  # the same in every process
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is nothing to save yet."""

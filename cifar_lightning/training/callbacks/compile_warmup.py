@@ -1,4 +1,4 @@
-"""CompileWarmup: torch.compile does its work before the training starts, on data that mean nothing."""
+"""CompileWarmup: torch.compile does its work before the training starts, on random images."""
 
 import torch
 import torch.nn.functional as F
@@ -50,5 +50,5 @@ class CompileWarmup(Callback):
 
 
 def _sizes(images: int, batch_size: int) -> list[int]:
-    """Those of the batches of `images`, the usual one first."""
+    """The sizes of the batches of `images`, the usual one first."""
     return [size for size in (min(batch_size, images), images % batch_size if images > batch_size else 0) if size]

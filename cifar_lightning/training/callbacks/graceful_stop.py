@@ -34,7 +34,7 @@ class GracefulStop(Callback):
     def __init__(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint
         self.received: int | None = None
-        self._is_stopping = False  # every process knows
+        self._is_stopping = False  # the same in every process
         self._when = ""
         self._previous: dict[int, Any] = {}
 
@@ -64,7 +64,7 @@ class GracefulStop(Callback):
             self._stop_if_asked(trainer, f"in epoch {trainer.current_epoch + 1}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A signal in the very last epoch, or while `InNoHurry` draws after it: before the test begins."""
+        """A signal in the very last epoch, or while its curves are drawn: before the test begins."""
         self._stop_if_asked(trainer, f"after the last epoch, {trainer.current_epoch}, before the test")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
@@ -80,7 +80,4 @@ class GracefulStop(Callback):
         received = self.received or signal.SIGTERM  # another process was told to stop, which is as good
         if self.checkpoint is None:
             raise Stopped("stopped; this run keeps no checkpoints", received)
-        raise Stopped(
-            f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}",
-            received,
-        )
+        raise Stopped(f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}", received)

@@ -21,8 +21,8 @@ class LearningCurves(Callback):
     """Notes each epoch's loss, accuracy and learning rate; epochs count from 1.
 
     The rows travel in the checkpoint and metrics.csv is written anew from them, so that a resumed run's curve has no
-    gap and no doubled epoch, wherever the run was cut. metrics.csv holds deterministic columns only; what depends on
-    the machine is in the `Timer`'s file.
+    gap and no doubled epoch, wherever the run was stopped. metrics.csv holds deterministic columns only; what depends
+    on the machine is in the file of the `Timer`.
 
     Args:
         folder: the run's folder.
@@ -45,7 +45,7 @@ class LearningCurves(Callback):
             self.rows = self.rows[: trainer.current_epoch]
             self._write_csv()
             if isinstance(trainer.logger, RunTensorBoard):
-                trainer.logger.purge_from(len(self.rows) + 1)
+                trainer.logger.purge_from = len(self.rows) + 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rate that the epoch starts with; schedulers move it before the epoch ends."""

@@ -35,11 +35,7 @@ class RunTensorBoard(TensorBoardLogger):
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
         self._folder = folder
         self._curves: dict[str, SummaryWriter] = {}
-        self._purge_from: int | None = None
-
-    def purge_from(self, epoch: int) -> None:
-        """Tells TensorBoard to drop points of `epoch` and later that a run left before it was resumed."""
-        self._purge_from = epoch
+        self.purge_from: int | None = None  # TensorBoard drops this epoch and later ones, left from before a resume
 
     def log_curves(self, points: Mapping[str, float], epoch: int) -> None:
         """Adds each `train/name` and `val/name` to the curve `name` of its sub-run and hands them to the file system.
@@ -51,7 +47,7 @@ class RunTensorBoard(TensorBoardLogger):
             for key, value in points.items():
                 split, name = key.split("/")
                 if split not in self._curves:
-                    self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self._purge_from)
+                    self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self.purge_from)
                 self._curves[split].add_scalar(name, value, epoch)
             for writer in self._curves.values():
                 writer.flush()
