@@ -184,7 +184,7 @@ class Experiment(LightningCLI):
             if self.verb != "fit":
                 raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
             return
-        if process.is_follower():
+        if not process.is_rank_zero():
             which = process.announced_checkpoint()
         self.checkpoint = run_dir.find_checkpoint(which, Path(self.invocation.last("trainer.default_root_dir") or LOGS))
         self._read_file = _identity(self.checkpoint)

@@ -208,7 +208,7 @@ def as_on_a_gpu() -> None:
 
 def without_guard() -> None:
     """Nobody looks at loss and gradients."""
-    nan_guard.FiniteGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
+    nan_guard.NanGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
 
 
 def keep_weights(path: str) -> None:
