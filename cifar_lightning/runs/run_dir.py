@@ -1,6 +1,5 @@
 """Run folders: `lightning_logs/<recipe>/<time>-s<seed>/`, made for one run alone, and found again."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning.data.lock import is_still_at
+from filelock import FileLock, Timeout
+
 from cifar_lightning.errors import CheckpointError, OutputError
 from cifar_lightning.runs.atomic import write_json
 
@@ -18,42 +18,34 @@ LOCK_NAME = ".lock"
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Holds a run's folder; leaves no trace. The kernel lets go of it when the process dies, however it dies.
+    """Holds a run's folder; leaves no trace. The kernel releases the lock when the process dies, however it dies.
 
     Raises:
         OutputError: another process holds it, or it cannot be locked.
     """
-    path = folder / LOCK_NAME
-    while True:
-        try:
-            file = path.open("a+b")
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
-                    "train a run of its own without --ckpt"
-                ) from None
-            if not is_still_at(file, path):
-                continue  # its holder has just removed the file that we had opened
-            file.truncate(0)
-            file.write(str(os.getpid()).encode("ascii"))
-            file.flush()
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    path.unlink()
-            return
-
-
-def _holder(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="ascii", errors="replace") or "?"
-    return "?"
+    path, holder = folder / LOCK_NAME, folder / f"{LOCK_NAME}.pid"
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+        holder.write_text(str(os.getpid()))
+    except Timeout:
+        process = "?"
+        with suppress(OSError):
+            process = holder.read_text()
+        raise OutputError(
+            f"{folder} is in use by another fit (process {process}); let it end or stop it first, or train a run of "
+            "its own without --ckpt"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        # Removed while the lock is held: a process that has opened the old file sees that it is gone.
+        for file in (holder, path):
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
 RECORD = "run.json"
