@@ -1,6 +1,7 @@
 """From flags, YAML and a checkpoint to a resolved configuration and the objects that it describes."""
 
 import argparse
+import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
-from cifar_lightning.runs.checkpoint import KEY
+from cifar_lightning.runs.checkpoint import Checkpoint
 from cifar_lightning.runs.settings import setting
 
 LOGS = "lightning_logs"
@@ -64,9 +65,8 @@ class Experiment(LightningCLI):
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb = verb
         self.arguments = arguments
-        self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
-        self.content: dict[str, Any] = {}
-        self._read_inode = 0
+        self.checkpoint: Path | None = None  # what --ckpt resolved to
+        self.loaded: Checkpoint | None = None  # and what it held when it was read
         silence_known_warnings()
         try:
             super().__init__(
@@ -117,7 +117,7 @@ class Experiment(LightningCLI):
         if not {"-h", "--help"} & set(arguments):
             check_files(arguments)
             self._read_checkpoint()
-            if self.content:
+            if self.loaded is not None:
                 arguments = ["--config", self._checkpoint_config(), *arguments]
         try:
             self.config = parser.parse_args(arguments)
@@ -166,7 +166,7 @@ class Experiment(LightningCLI):
         named = values_of(self.arguments, "--config", "-c")
         if named:
             return Path(named[0]).stem
-        return self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE
+        return self.loaded.identity["recipe"] if self.loaded is not None else DEFAULT_RECIPE
 
     @cached_property
     def resolved_yaml(self) -> str:
@@ -175,11 +175,6 @@ class Experiment(LightningCLI):
         for key in ("config", "ckpt"):
             config.pop(key, None)
         return self.parser.dump(config, skip_unset=False)
-
-    @property
-    def changed_on_disk(self) -> bool:
-        """Whether the checkpoint has been replaced since it was read: every save makes a new file."""
-        return self.checkpoint is not None and _identity(self.checkpoint) != self._read_file
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
@@ -193,8 +188,7 @@ class Experiment(LightningCLI):
         if found.ckpt is not None:
             which = process.announced_checkpoint() if process.is_follower() else found.ckpt
             self.checkpoint = run_dir.find_checkpoint(which, Path(found.logs or self._logs_of_files()))
-            self._read_file = _identity(self.checkpoint)
-            self.content, self.checkpoint_sha256 = checkpoint.load_with_digest(self.checkpoint)
+            self.loaded = checkpoint.load(self.checkpoint)
         elif self.verb != "fit":
             raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
 
@@ -207,8 +201,8 @@ class Experiment(LightningCLI):
         return logs
 
     def _checkpoint_config(self) -> str:
-        assert self.checkpoint is not None
-        config = checkpoint.config_of(self.content)
+        assert self.loaded is not None
+        config = copy.deepcopy(self.loaded.config)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
             for name in ("devices", "strategy"):  # what the training had may not be here, and the score is the same
@@ -220,12 +214,6 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         return yaml.safe_dump(config, sort_keys=False)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Another one after every save; the number alone is given to new files once more."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
 
 
 def _accelerator(name: str) -> str:

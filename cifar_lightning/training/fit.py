@@ -18,11 +18,9 @@ from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
 from cifar_lightning.process import is_follower, scratch_folder
 from cifar_lightning.runs import environment, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
-from cifar_lightning.runs.checkpoint import config_of, load_weights
 from cifar_lightning.runs.run_dir import in_use
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
 from cifar_lightning.training.callbacks.in_no_hurry import InNoHurry
-from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.console import describe, introduce
 from cifar_lightning.training.evaluate import save_pictures, score, summary_line
@@ -101,10 +99,10 @@ def _layers(experiment: Experiment) -> LayerTable:
 
 def _check_resume(experiment: Experiment) -> dict[str, Any]:
     """Before anything is written: do the weights fit, and may the settings that changed change?"""
-    if experiment.checkpoint is None:
+    if experiment.loaded is None:
         return {}
-    load_weights(experiment.model, experiment.content, experiment.checkpoint)
-    return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
+    experiment.loaded.load_into(experiment.model)
+    return optimizer_changes(experiment.loaded, experiment.resolved())
 
 
 def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, dict[str, Any]]:
@@ -120,22 +118,22 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         "versions": environment.versions(),
         "hardware": environment.hardware(experiment.accelerator),
     }
-    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and not is_follower():
-        folder = run_dir.run_of(experiment.checkpoint)
+    loaded = experiment.loaded
+    if loaded is not None and loaded.path.name == "last.ckpt" and not is_follower():
+        folder = run_dir.run_of(loaded.path)
         if folder is not None:
             held.enter_context(in_use(folder))
-            if experiment.changed_on_disk:
+            if loaded.changed_on_disk:
                 raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
             for place in (folder, folder / run_dir.CHECKPOINTS):
                 sweep(place)
             record = run_dir.read_record(folder)
-            epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
             is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
             limits = [name for name in ("max_epochs", "max_steps", "max_time") if _limit(record["config"], name)]
             has_more = any(_limit(record["config"], name) != _limit(experiment.resolved(), name) for name in limits)
             if record["status"] == "finished" and is_scored and not has_more:
                 raise ConfigError(
-                    f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
+                    f"{folder} has finished its {loaded.epochs} epochs; give a higher --trainer.max_epochs to go on"
                 )
             record.setdefault("resumed", []).append(session)
             now = {"config": experiment.resolved(), "precision": experiment.config.trainer.precision}
@@ -155,7 +153,7 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         "synthetic": synthetic,
         **session,
         "precision": experiment.config.trainer.precision,
-        "started_from": str(experiment.checkpoint) if experiment.checkpoint else None,
+        "started_from": str(loaded.path) if loaded is not None else None,
         "config": experiment.resolved(),
     }
 
@@ -167,9 +165,9 @@ def _limit(config: dict[str, Any], name: str) -> Any:
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
     """The final score, the record and TensorBoard's last entries."""
     trainer, timing, curves, scorer, speed, _ = parts
-    if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
+    if experiment.loaded is not None and trainer.global_step == experiment.loaded.content["global_step"]:
         # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
-        load_weights(experiment.model, experiment.content, experiment.checkpoint)
+        experiment.loaded.load_into(experiment.model)
     record.pop("speed", None)  # of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.trainer.fast_dev_run:

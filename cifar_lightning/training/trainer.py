@@ -92,7 +92,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     if asked.profiler is None:
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
-    settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO()]
+    settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
