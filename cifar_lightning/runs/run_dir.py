@@ -1,17 +1,15 @@
 """Run folders: `lightning_logs/<recipe>/<time>-s<seed>/`, made for one run alone, and found again."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from cifar_lightning.errors import CheckpointError, OutputError
-from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RECORD, RunRecord, read_record
 
 LOCK_NAME = ".lock"
 
@@ -48,7 +46,6 @@ def in_use(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-RECORD = "run.json"
 CHECKPOINTS = "checkpoints"
 
 
@@ -78,24 +75,6 @@ def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
             return folder
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a run's run.json.
-
-    Raises:
-        OutputError: there is none, or it is not readable.
-    """
-    path = folder / RECORD
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); give the folder of a run") from error
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Replaces a run's run.json."""
-    write_json(folder / RECORD, record)
-
-
 def run_of(checkpoint: Path) -> Path | None:
     """The folder of the run that a checkpoint belongs to; None for a file that lies on its own."""
     folder = checkpoint.resolve().parent
@@ -103,10 +82,10 @@ def run_of(checkpoint: Path) -> Path | None:
     return Path(os.path.relpath(folder.parent)) if is_run else None
 
 
-def finished_run(logs: Path) -> dict[str, Any] | None:
+def finished_run(logs: Path) -> RunRecord | None:
     """The record of the finished run under `logs`, which is one run's own; None where there is none."""
     records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
-    return next((record for record in records if record["status"] == "finished"), None)
+    return next((record for record in records if record.status == "finished"), None)
 
 
 def find_checkpoint(which: str, logs: Path) -> Path:
@@ -134,12 +113,10 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         folder = record_path.parent
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
             record = read_record(folder)
-            if not {"synthetic", "started_at"} <= set(record):  # somebody else's run.json
-                continue
-            if record["synthetic"]:
+            if record.synthetic:
                 synthetic += 1
-            else:
-                runs.append((datetime.fromisoformat(record["started_at"]), folder))
+            elif record.started_at:
+                runs.append((datetime.fromisoformat(record.started_at), folder))
     if not runs:
         aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
         raise CheckpointError(

@@ -91,14 +91,15 @@ class _Desk:
         table = gather(self.study, self.resolved, tasks)
         reference = self.study.reference
         done = [task.run for task in tasks if task.action == DONE and task.system.name == reference]
-        photographs = draw_photographs(self.resolved[reference].config, done[0] if done else None, self.published)
+        page = self.published / self.study.name if self.published else None
+        photographs = draw_photographs(self.resolved[reference].config, done[0] if done else None, page)
         figures = draw(table) | photographs
         write_study(table, figures, self.logs)
         write_means(table, self.logs)
         print(f"written  {self.logs / 'report.html'}")
         if self.target is not None:
             publish(table, figures, tasks, self.target)
-            print(f"written  {self.target / 'report.md'}, its figures and the runs")
+            print(f"written  {self.target / self.study.name / 'report.md'}, its figures and the runs")
         print(f"curves   tensorboard --logdir {self.logs}   (filter: means)")
 
 
@@ -147,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="for a folder of configs; by default 0")
     parser.add_argument(
         "--publish", nargs="?", const="", metavar="FOLDER",
-        help="also write report.md, figures and a small JSON per run there, and count the runs that are there already; "
-        "by default the study's `published`",
+        help="also write report.md with its figures into FOLDER/<study>/ and a small JSON per run into FOLDER/runs/, "
+        "and count the runs that are there already; by default the study's `published`",
     )  # fmt: skip
     parser.add_argument("--accept-source", action="store_true", help="count runs of another version of this package")
     parser.add_argument("--retry-failed", action="store_true", help="run once more what has failed")

@@ -200,7 +200,7 @@ def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]])
                 per_epoch_s = median(_seconds(run) / max(run.epochs, 1) for run in own)
             elif finished:
                 per_flop_s = median(_seconds(run) / _operations(other, run) for other, run in finished)
-                images = int(median(run.record["data"]["train"] for _, run in finished))
+                images = int(median(run.record.data["train"] for _, run in finished))
                 operations = task.resolved.train_flop_per_image * task.resolved.images_per_epoch(images)
                 per_epoch_s = per_flop_s * operations
             else:
@@ -218,12 +218,12 @@ def duration(seconds: float) -> str:
 
 
 def _seconds(run: FoundRun) -> float:
-    timings = run.record["timings"]
+    timings = run.record.timings
     return float(timings["train_s"] + timings["val_s"])
 
 
 def _operations(task: Task, run: FoundRun) -> float:
-    images = task.resolved.images_per_epoch(int(run.record["data"]["train"]))
+    images = task.resolved.images_per_epoch(run.record.data["train"])
     return task.resolved.train_flop_per_image * images * max(run.epochs, 1)
 
 
@@ -306,7 +306,7 @@ class Board:
 
 def _line(run: FoundRun) -> str:
     accuracy, loss = (METRICS[name] for name in ("test_accuracy", "test_loss"))
-    took = duration(run.record["timings"]["train_s"])
+    took = duration(run.record.timings["train_s"])
     return (
         f"test accuracy {accuracy.show(accuracy.read(run.content))}  loss {loss.show(loss.read(run.content))}  "
         f"{run.epochs} epochs in {took}"

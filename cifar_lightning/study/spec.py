@@ -154,7 +154,7 @@ class Study:
     title: str
     introduction: str
     reference: str
-    published: Path | None  # a folder of runs that count as well
+    published: Path | None  # a folder of results, whose runs of this study count as well
     systems: tuple[System, ...]
     comparisons: tuple[tuple[str, str], ...]  # (system, the one that it is compared with)
     claims: tuple[Claim, ...]

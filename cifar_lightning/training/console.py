@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -14,22 +13,19 @@ from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.nets.summary import LayerTable, as_markdown, shape_text
 from cifar_lightning.runs import figures
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 
 
-def introduce(
-    experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
-) -> None:
+def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: RunRecord) -> None:
     """Says on the console what is about to run."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
-    if record["dropped_per_epoch"]:
-        console.print(
-            f"        {record['dropped_per_epoch']} image(s) of each epoch cannot be shared out evenly and rest"
-        )
+    if record.dropped_per_epoch:
+        console.print(f"        {record.dropped_per_epoch} image(s) of each epoch cannot be shared out evenly and rest")
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -14,6 +14,7 @@ from cifar_lightning.config.parser import Experiment
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.checkpoint import checkpoints
 from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
 from cifar_lightning.training.callbacks.graceful_stop import StopSignals
@@ -40,7 +41,7 @@ class Assembly(NamedTuple):
     signals: StopSignals
 
 
-def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]) -> Assembly:
+def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: dict[str, Any]) -> Assembly:
     """Builds what `fit` trains with.
 
     Args:
@@ -56,7 +57,7 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / run_dir.CHECKPOINTS / "last.ckpt"
     timing, scorer, speed = Timing(folder), Scorer(), SpeedClock()
-    title = f"{record['recipe']}, seed {record['seed']}, {record['source']}"
+    title = f"{record.recipe}, seed {record.seed}, {record.source}"
     curves = LearningCurves(folder, timing, title, experiment.model.label_smoothing)
     callbacks: list[Callback] = [
         *([CompileWarmUp()] if experiment.model.compiles else []),
@@ -65,7 +66,7 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
         timing,
         curves,
         ProgressLines(curves, timing, guard, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
+        ResumeState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
         signals := StopSignals(last if keeps_checkpoints else None),
         scorer,
     ]
