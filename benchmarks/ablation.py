@@ -95,8 +95,8 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
         record = run_dir.finished_run(place)
         if exit_code or record is None:
             raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
-    print(f"{name}, seed {seed}: {record['metrics']['last_epoch']['val_accuracy']:.2%}", flush=True)
-    return name, record
+    print(f"{name}, seed {seed}: {record.metrics['last_epoch']['val_accuracy']:.2%}", flush=True)
+    return name, record.to_json()
 
 
 def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:

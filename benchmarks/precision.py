@@ -17,6 +17,7 @@ from scipy import stats
 
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.runs.settings import without_folders
 
 PRECISIONS = ("bf16-mixed", "32-true")
@@ -24,7 +25,7 @@ MARGIN = 0.01  # one point of accuracy
 CONFIG = Path("configs/short.yaml")
 
 
-def train(logs: Path, precision: str, seed: int) -> dict[str, Any]:
+def train(logs: Path, precision: str, seed: int) -> RunRecord:
     """Trains one run of a pair; returns its record."""
     flags = ["--config", str(CONFIG), "--final_test", "false", "--trainer.precision", precision]
     places = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(logs)]
@@ -66,7 +67,7 @@ def main() -> None:
         pairs.append({})
         for precision in PRECISIONS:
             logs = arguments.logs / f"{precision}-{seed}"
-            pairs[-1][precision] = run_dir.finished_run(logs) or train(logs, precision, seed)
+            pairs[-1][precision] = (run_dir.finished_run(logs) or train(logs, precision, seed)).to_json()
     first = pairs[0]["bf16-mixed"]
     keys = ("commit", "dirty", "versions", "hardware", "config")
     for run in (run for pair in pairs for run in pair.values()):

@@ -19,10 +19,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.figures import save
-from cifar_lightning.runs.record import RESULTS, read_rows
+from cifar_lightning.runs.record import RESULTS, read_record, read_rows
 from cifar_lightning.runs.settings import without_folders
 
 CONFIGS = {
@@ -41,7 +41,7 @@ def train(name: str, logs: Path) -> dict[str, Any]:
     flags = ["--config", CONFIGS[name], *FLAGS, "--trainer.default_root_dir", str(logs / name)]
     subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags], check=True)
     (folder,) = (logs / name).glob("*/*")
-    record = run_dir.read_record(folder)
+    record = read_record(folder).to_json()
     if record["dirty"] is not False:
         sys.exit(f"the code changed before {folder} began: start again")
     epochs = points(read_rows(folder / "metrics.csv"), read_rows(folder / "timings.csv"))

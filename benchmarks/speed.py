@@ -6,8 +6,8 @@
 trains seeds 0 to runs - 1 as a user would, scores each once on the test set, and writes `results/speed_<recipe>.json`.
 On a CPU it times a shortened training of a rival (see rivals.py; by default the report's, in a bare loop) before,
 after and in between, in bf16 and in float32, since it depends on the CPU which is faster. The number of runs is fixed
-before the first one is looked at. With --record each run is in `results/<recipe>/` as soon as it ends, for runs that
-take long.
+before the first one is looked at. With --record each run is in `results/runs/<recipe>/` as soon as it ends, for runs
+that take long.
 """
 
 import argparse
@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from scipy import stats
 
-from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json
-from cifar_lightning.runs.record import RESULTS, record_run
+from cifar_lightning.runs.record import RESULTS, RUNS, read_record
+from cifar_lightning.runs.results import record_run
 from cifar_lightning.runs.settings import without_folders
 
 PRECISIONS = ("bf16", "float32")
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--rival", default="report", help="'report', or the path of airbench94_muon.py")
     parser.add_argument("--rounds", type=int, default=3, help="how often the rival is timed, at least 2")
-    parser.add_argument("--record", action="store_true", help="write each run into results/<recipe>/ as it ends")
+    parser.add_argument("--record", action="store_true", help="write each run into results/runs/<recipe>/ as it ends")
     parser.add_argument("--logs", type=Path, default=Path("lightning_logs/speed"), help="must not exist yet")
     arguments = parser.parse_args()
     if arguments.runs < 2:
@@ -115,7 +116,7 @@ def main() -> None:
         parser.error(f"{arguments.logs} is there already: runs of several goes cannot be told apart; remove it")
     if environment.commit()["dirty"] is not False:
         sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
-    if arguments.record and (taken := RESULTS / arguments.config.stem).exists():
+    if arguments.record and (taken := RESULTS / RUNS / arguments.config.stem).exists():
         parser.error(f"{taken} is there already: remove it to record the recipe anew")
     # The rivals of rivals.py are made for a CPU: on a GPU the recipe's own figures are all.
     turns = [] if torch.cuda.is_available() else rival_turns(arguments.runs, arguments.rounds)
@@ -125,7 +126,7 @@ def main() -> None:
             rivals += time_rival(arguments.rival)
         if seed < arguments.runs:
             folder = train(arguments.config, seed, arguments.logs)
-            records.append(run_dir.read_record(folder))
+            records.append(read_record(folder).to_json())
             if arguments.record:
                 print(f"recorded {record_run(folder, RESULTS)}", flush=True)
     first = records[0]

@@ -13,25 +13,25 @@ from typing import Any
 
 from cifar_lightning.runs.atomic import write_text
 from cifar_lightning.runs.environment import place
-from cifar_lightning.runs.record import README, RESULTS, replace_table
+from cifar_lightning.runs.record import RESULTS, read_run, study_folder
+from cifar_lightning.runs.results import README, replace_table
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.stats import summarise
-from cifar_lightning.study.store import PUBLISHED_RUNS
 
 REPORT = Path("configs/report")
 
 
 def report_table(results: Path) -> str:
-    """A line per system of the report, from the runs that its study has published under `results/report/`."""
+    """A line per system of the report, from the runs that its study has published."""
     names = ("test_accuracy", "test_loss", "train_loss")
     lines = [
         f"| system | n | {' | '.join(METRICS[name].title for name in names)} | the report says |",
         "|---|--:|--:|--:|--:|---|",
     ]
     for system in read_study(REPORT).systems:
-        files = sorted((results / REPORT.name / PUBLISHED_RUNS / system.name).glob("*.json"))
-        runs = [run for run in map(_read, files) if run["run"]["status"] == "finished"]
+        files = sorted(study_folder(results, REPORT.name, system.name).glob("*.json"))
+        runs = [content for content in map(read_run, files) if content.run.status == "finished"]
         cells = [system.title, str(len(runs))]
         for metric in (METRICS[name] for name in names):
             values = [value for run in runs if (value := metric.read(run)) is not None]

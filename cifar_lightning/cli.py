@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
     "record": (
-        "cifar_lightning.runs.record",
+        "cifar_lightning.runs.results",
         "main",
         "copy a finished run into results/ and the README's table",
     ),

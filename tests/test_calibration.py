@@ -142,7 +142,7 @@ def test_weights_that_are_replaced_meanwhile_get_no_temperature(
 ) -> None:
     folder, _ = fit()
     last = folder / "checkpoints" / "last.ckpt"
-    monkeypatch.setattr(Classifier, "on_test_start", lambda self: checkpoint.write(checkpoint.read(last), last))
+    monkeypatch.setattr(Classifier, "on_test_start", lambda self: checkpoint.write(checkpoint.load(last).content, last))
     exit_code, _, err = run("test", "--ckpt", "last", "--calibrate")
     assert exit_code == 4
     assert "was replaced while it was scored" in err

@@ -1,5 +1,7 @@
 """Checkpoints that are damaged, unsafe or of another architecture are refused, with exit code 4."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from torch import nn
 
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
-from cifar_lightning.runs.checkpoint import KEY
+from cifar_lightning.runs.checkpoint import KEY, Checkpoint, SafeCheckpointIO
 
 
 @pytest.fixture
@@ -30,9 +32,10 @@ def content_with(**section: object) -> dict[str, Any]:
 
 
 def test_a_good_one(saved: Path) -> None:
-    content = checkpoint.load(saved)
-    assert torch.equal(content["state_dict"]["weight"], torch.arange(1000.0))
-    assert checkpoint.config_of(content) == {"seed_everything": 1}
+    loaded = checkpoint.load(saved)
+    assert torch.equal(loaded.content["state_dict"]["weight"], torch.arange(1000.0))
+    assert (loaded.config, loaded.epochs, loaded.identity["recipe"]) == ({"seed_everything": 1}, 0, "final")
+    assert loaded.sha256 == hashlib.sha256(saved.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 2000, -1])
@@ -127,12 +130,51 @@ def test_classes_from_elsewhere_are_found(config: object, found: dict[str, str])
     ],
 )
 def test_another_architecture_is_told_by_its_first_difference(ours: nn.Module, text: str) -> None:
-    content = {"state_dict": nn.Linear(3, 4).state_dict()}
     with pytest.raises(CheckpointError, match=f"x.ckpt holds another architecture: {text}"):
-        checkpoint.load_weights(ours, content, Path("x.ckpt"))
+        of_net(nn.Linear(3, 4)).load_into(ours)
 
 
 def test_weights_arrive() -> None:
     theirs, ours = nn.Linear(3, 4), nn.Linear(3, 4)
-    checkpoint.load_weights(ours, {"state_dict": theirs.state_dict()}, Path("x.ckpt"))
+    of_net(theirs).load_into(ours)
     assert torch.equal(theirs.weight, ours.weight)
+
+
+def of_net(net: nn.Module) -> Checkpoint:
+    return Checkpoint(Path("x.ckpt"), {"state_dict": net.state_dict()}, "", {}, 0, None)
+
+
+def test_a_file_that_was_replaced_is_told(saved: Path) -> None:
+    loaded = checkpoint.load(saved)
+    assert not loaded.changed_on_disk
+    checkpoint.write(loaded.content, saved)
+    assert loaded.changed_on_disk
+    loaded = checkpoint.load(saved)
+    saved.unlink()
+    assert loaded.changed_on_disk
+
+
+def test_lightning_gets_what_was_read_once_and_only_if_it_is_still_there(saved: Path, tmp_path: Path) -> None:
+    loaded, weights = checkpoint.load(saved), content_with()["state_dict"]["weight"]
+    reader = SafeCheckpointIO(loaded)
+    given = reader.load_checkpoint(saved)
+    assert given["state_dict"]["weight"] is loaded.content["state_dict"]["weight"]
+    given["state_dict"]["weight"] += 1  # a training that goes on
+    assert torch.equal(reader.load_checkpoint(saved)["state_dict"]["weight"], weights)
+    reader = SafeCheckpointIO(checkpoint.load(saved))
+    checkpoint.write({**content_with(), "epoch": 7}, saved)
+    assert reader.load_checkpoint(saved)["epoch"] == 7
+    reader = SafeCheckpointIO(checkpoint.load(saved))
+    checkpoint.write({**content_with(), "epoch": 8}, tmp_path / "best.ckpt")
+    assert reader.load_checkpoint(tmp_path / "best.ckpt")["epoch"] == 8
+
+
+@pytest.mark.parametrize("command", [["fit", "--trainer.max_epochs=3"], ["test"]])
+def test_a_command_reads_its_checkpoint_once(
+    fit: Callable[..., Any], run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    fit()
+    reads, read = [], checkpoint._read
+    monkeypatch.setattr(checkpoint, "_read", lambda path: reads.append(path) or read(path))
+    assert run(*command, "--ckpt", "last")[0] == 0
+    assert len(reads) == 1

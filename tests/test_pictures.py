@@ -1,6 +1,7 @@
 """The figures hold what they were given."""
 
 import numpy as np
+import pytest
 import torch
 
 from cifar_lightning.runs import figures
@@ -35,6 +36,17 @@ def test_curves_draw_both_splits_where_there_are_both() -> None:
     assert list(accuracy.get_lines()[1].get_xdata()) == [2.0]
 
 
+def test_the_accuracy_s_ticks_are_labelled_with_what_they_are() -> None:
+    """Accuracies between 16 and 35% have ticks at every 2.5 points, which read 18, 20, 23, 25, 28 when rounded."""
+    rows = [{"epoch": float(epoch), "train_loss": 2.0, "train_accuracy": 0.16 + epoch / 100} for epoch in range(20)]
+    (_, accuracy) = figures.curves(rows, "title").axes
+    low, high = accuracy.get_ylim()
+    ticks = [tick for tick in accuracy.get_yticks() if low <= tick <= high]
+    labels = accuracy.yaxis.get_major_formatter().format_ticks(ticks)
+    assert {"17.5%", "20%", "22.5%"} <= set(labels)
+    assert [float(label.rstrip("%")) for label in labels] == pytest.approx([100 * tick for tick in ticks])
+
+
 def test_a_smoothed_loss_is_named_so_and_the_accuracy_is_not() -> None:
     rows = [{"epoch": 1.0, "train_loss": 2.0, "train_accuracy": 0.1, "val_loss": 1.5, "val_accuracy": 0.3}]
     labels = [[line.get_label() for line in axes.get_lines()] for axes in figures.curves(rows, "title", 0.2).axes]
@@ -45,7 +57,7 @@ def test_worst_mistakes_come_worst_first_and_hold_mistakes_only() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     logits = torch.tensor([[9.0, 0.0], [1.0, 2.0], [8.0, 0.0], [0.0, 1.0]])  # 1 is wrong, 2 is wrong with certainty
     images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 32, 32, 3)
-    figure = figures.worst_mistakes(images, labels, logits, ["cat", "dog"], columns=2, rows=1)
+    figure = figures.worst_mistakes(images, labels, logits, ["cat", "dog"])
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["dog\nas cat 100%", "cat\nas dog 73%"]
     sheet = np.asarray(axes.get_images()[0].get_array())

@@ -99,6 +99,8 @@ def test_a_speed_recipe_expects_what_was_measured(recipe: str, figure: str) -> N
 
 def test_each_run_of_a_speed_recipe_is_recorded() -> None:
     speed = read_result("speed_cpu94.json")
-    recorded = [json.loads(path.read_text(encoding="utf-8")) for path in (PROJECT / "results/cpu94").glob("*.json")]
+    recorded = [
+        json.loads(path.read_text(encoding="utf-8")) for path in (PROJECT / "results/runs/cpu94").glob("*.json")
+    ]
     accuracies = {run["run"]["seed"]: run["run"]["metrics"]["test_tta"]["accuracy"] for run in recorded}
     assert accuracies == {run["seed"]: run["test_accuracy_tta"] for run in speed["runs"]}

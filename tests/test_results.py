@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.runs import record
-from cifar_lightning.runs.record import BEGIN, END
+from cifar_lightning.runs import results
+from cifar_lightning.runs.record import RunRecord, read_record, write_record
+from cifar_lightning.runs.results import BEGIN, END
 from cifar_lightning.runs.settings import without_folders
 
 PROJECT = Path(__file__).parent.parent
@@ -44,8 +45,8 @@ def finished(tmp_path: Path, name: str = "run-s0", **changes: object) -> Path:
 
 
 def test_a_record_holds_the_run_its_epochs_and_no_path_of_the_machine(tmp_path: Path) -> None:
-    target = record.record_run(finished(tmp_path), tmp_path / "results")
-    assert target == tmp_path / "results" / "final" / "run-s0.json"
+    target = results.record_run(finished(tmp_path), tmp_path / "results")
+    assert target == tmp_path / "results" / "runs" / "final" / "run-s0.json"
     content = json.loads(target.read_text())
     assert content["epochs"] == [{"epoch": 1, "train_loss": 1.5}, {"epoch": 2, "train_loss": 1.25, "val_loss": 2}]
     assert content["run"]["config"]["data"]["root"] == "cifar10"
@@ -95,19 +96,19 @@ def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        record.record_run(finished(tmp_path, **changes), tmp_path / "results")
+        results.record_run(finished(tmp_path, **changes), tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
 def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path) -> None:
     recorded = tmp_path / "results"
-    record.record_run(finished(tmp_path, "a-s0"), recorded)
-    assert "| 78.12% | 1 | 78.34% |" in record.render_table(record.read_results(recorded))
-    record.record_run(
+    results.record_run(finished(tmp_path, "a-s0"), recorded)
+    assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
+    results.record_run(
         finished(tmp_path, "b-s1", seed=1, metrics={"epochs": 30, "test": {"accuracy": 0.7912, "images": 10_000}}),
         recorded,
     )
-    table = record.render_table(record.read_results(recorded))
+    table = results.render_table(results.read_results(recorded))
     assert (
         "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
     )
@@ -115,14 +116,14 @@ def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path)
 
 def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Path) -> None:
     recorded = tmp_path / "results"
-    record.record_run(finished(tmp_path, "a-s0"), recorded)
-    record.record_run(tmp_path / "logs" / "final" / "a-s0", recorded)  # the same run again replaces itself
+    results.record_run(finished(tmp_path, "a-s0"), recorded)
+    results.record_run(tmp_path / "logs" / "final" / "a-s0", recorded)  # the same run again replaces itself
     with pytest.raises(ConfigError, match=r"seed 0 of final is recorded already, in .*a-s0"):
-        record.record_run(finished(tmp_path, "b-s0"), recorded)
+        results.record_run(finished(tmp_path, "b-s0"), recorded)
     other = {"seed_everything": 1, "data": {"batch_size": 64}, "trainer": {"max_epochs": 30}}
     with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
-        record.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
-    assert [path.name for path in recorded.glob("*/*.json")] == ["a-s0.json"]
+        results.record_run(finished(tmp_path, "c-s1", seed=1, config=other), recorded)
+    assert [path.name for path in recorded.glob("runs/*/*.json")] == ["a-s0.json"]
 
 
 @pytest.mark.parametrize(
@@ -142,25 +143,55 @@ def test_a_recipe_is_one_set_of_settings_and_each_seed_counts_once(tmp_path: Pat
 def test_which_settings_are_a_recipe_s(tmp_path: Path, change: dict[str, Any], is_the_same: bool) -> None:
     first = {"seed_everything": 0, "model": {"scheduler": None}, "data": {"batch_size": 30}, "trainer": {}}
     recorded = tmp_path / "results"
-    record.record_run(finished(tmp_path, "a-s0", config=first), recorded)
+    results.record_run(finished(tmp_path, "a-s0", config=first), recorded)
     second = finished(tmp_path, "b-s1", seed=1, config=first | change)
     if is_the_same:
-        record.record_run(second, recorded)
+        results.record_run(second, recorded)
     else:
         with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
-            record.record_run(second, recorded)
+            results.record_run(second, recorded)
 
 
 def test_the_table_replaces_the_one_between_the_marks_only() -> None:
     readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert record.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert results.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     for broken in ("before", f"{BEGIN} only", f"{END}{BEGIN}"):
         with pytest.raises(ConfigError, match="no place for the table"):
-            record.replace_table(broken, "new")
+            results.replace_table(broken, "new")
 
 
 def test_the_readme_s_table_is_that_of_the_recorded_runs() -> None:
-    recorded = [(path.relative_to(PROJECT), content) for path, content in record.read_results(PROJECT / "results")]
+    recorded = [(path.relative_to(PROJECT), content) for path, content in results.read_results(PROJECT / "results")]
     assert recorded, "no recorded runs found"
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert record.replace_table(readme, record.render_table(recorded)) == readme
+    assert results.replace_table(readme, results.render_table(recorded)) == readme
+
+
+FINAL = "2026-11-23_19-57-19-s0.json"
+ARCHIVE = sorted((PROJECT / "results" / "runs").glob("*/*.json"))
+
+
+def test_a_record_of_any_age_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    assert len(ARCHIVE) >= 24
+    for path in ARCHIVE:
+        run = json.loads(path.read_text(encoding="utf-8"))["run"]
+        again = RunRecord.from_json(run).to_json()
+        assert (again, list(again)) == (run, list(run)), path
+    oldest = RunRecord.from_json(json.loads((ARCHIVE[0].parents[1] / "final" / FINAL).read_text())["run"])
+    assert (oldest.package_digest, oldest.dropped_per_epoch, oldest.digests) == (None, None, ["unknown"])
+
+
+def test_fields_of_a_later_version_survive(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 3, "later": [1], "resumed": [{"dirty": True, "new": 2}]}))
+    run = read_record(tmp_path)
+    assert [session.dirty for session in run.sessions] == [None, True]
+    write_record(tmp_path, run)
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert (content["seed"], content["later"], content["resumed"][0]["new"]) == (3, [1], 2)
+
+
+def test_a_run_that_a_study_has_published_is_no_row_of_the_recipes(tmp_path: Path) -> None:
+    """Three runs of the recipe `final` are the report's, under its name; the row of the table is the recorded one's."""
+    rows = [files.run for path, files in results.read_results(PROJECT / "results") if files.run.recipe == "final"]
+    assert [run.started_at[:10] for run in rows] == ["2026-11-23"]
+    assert sum(path.parent.name == "report-final" for path in ARCHIVE) == 3

@@ -16,7 +16,7 @@ from cifar_lightning.config.parser import LOGS
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json, write_text
-from cifar_lightning.runs.record import README, replace_table
+from cifar_lightning.runs.results import README, replace_table
 from cifar_lightning.runs.settings import without_folders
 
 

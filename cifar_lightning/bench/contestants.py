@@ -21,6 +21,7 @@ from cifar_lightning.bench.workbench import Workbench
 from cifar_lightning.classifier import Batch
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
 from cifar_lightning.training.trainer import assemble
 
@@ -48,7 +49,7 @@ def ours(bench: Workbench, experiment: Experiment, span: Span) -> float:
     Raises:
         KeyboardInterrupt: Ctrl-C came; a benchmark has no checkpoint to go on with.
     """
-    record = {"recipe": "bench", "seed": 0, "source": experiment.datamodule.source, "synthetic": False}
+    record = RunRecord(recipe="bench", source=experiment.datamodule.source)
     stopwatch = Stopwatch(span, bench.device)
     with (
         tempfile.TemporaryDirectory(dir=bench.folder) as folder,

@@ -1,6 +1,7 @@
 """From flags, YAML and a checkpoint to a resolved configuration and the objects that it describes."""
 
 import argparse
+import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
-from cifar_lightning.runs.checkpoint import KEY
+from cifar_lightning.runs.checkpoint import Checkpoint
 
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
@@ -65,8 +66,8 @@ class Experiment(LightningCLI):
         self.verb = verb
         self.arguments = arguments
         self.invocation = Invocation.read(arguments)
-        self.checkpoint: Path | None = None  # what --ckpt resolved to, and its content
-        self.content: dict[str, Any] = {}
+        self.checkpoint: Path | None = None  # what --ckpt resolved to
+        self.loaded: Checkpoint | None = None  # and what it held when it was read
         silence_known_warnings()
         if not self.invocation.wants_help:
             self._read_checkpoint()
@@ -159,7 +160,7 @@ class Experiment(LightningCLI):
     @property
     def recipe(self) -> str:
         """The name of the configuration: of the first --config or of the checkpoint, and what the flags change."""
-        return self.invocation.recipe(self.content[KEY]["identity"]["recipe"] if self.content else DEFAULT_RECIPE)
+        return self.invocation.recipe(self.loaded.identity["recipe"] if self.loaded is not None else DEFAULT_RECIPE)
 
     @cached_property
     def resolved_yaml(self) -> str:
@@ -168,11 +169,6 @@ class Experiment(LightningCLI):
         for key in ("config", "ckpt"):
             config.pop(key, None)
         return self.parser.dump(config, skip_unset=False)
-
-    @property
-    def changed_on_disk(self) -> bool:
-        """Whether the checkpoint has been replaced since it was read: every save makes a new file."""
-        return self.checkpoint is not None and _identity(self.checkpoint) != self._read_file
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
@@ -187,9 +183,8 @@ class Experiment(LightningCLI):
         if not process.is_rank_zero():
             which = process.announced_checkpoint()
         self.checkpoint = run_dir.find_checkpoint(which, Path(self.invocation.last("trainer.default_root_dir") or LOGS))
-        self._read_file = _identity(self.checkpoint)
-        self.content, self.checkpoint_sha256 = checkpoint.load_with_digest(self.checkpoint)
-        config = checkpoint.config_of(self.content)
+        self.loaded = checkpoint.load(self.checkpoint)
+        config = copy.deepcopy(self.loaded.config)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
             for name in ("devices", "strategy"):  # devices are this machine's; scores do not depend on them
@@ -201,12 +196,6 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         self.invocation.add_checkpoint(config)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Another one after every save; the number alone is given to new files once more."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
 
 
 def _accelerator(name: str) -> str:

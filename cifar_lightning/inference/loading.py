@@ -15,7 +15,6 @@ from cifar_lightning.data import download, synthetic
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
-from cifar_lightning.runs.checkpoint import KEY
 
 
 @dataclass(frozen=True)
@@ -69,25 +68,24 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     Raises:
         CheckpointError: it cannot be read, is damaged, names a class that is not trusted, or holds another net.
     """
-    content, sha256 = checkpoint.load_with_digest(path)
-    config = checkpoint.config_of(content)
-    identity = content[KEY]["identity"]
+    loaded = checkpoint.load(path)
+    config, identity = loaded.config, loaded.identity
     settings = config["model"]
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
         net = _build(settings["net"], trusted, path)
         model = Classifier(net, channels_last=settings.get("channels_last", True))
-    checkpoint.load_weights(model, content, path)
+    loaded.load_into(model)
     names = synthetic.CLASS_NAMES if identity["synthetic"] else download.CLASS_NAMES
     _check_outputs(model.eval().requires_grad_(False), len(names), path)
     return Trained(
         path=path,
-        sha256=sha256,
+        sha256=loaded.sha256,
         model=model,
         class_names=names,
         recipe=str(identity["recipe"]),
         seed=int(identity.get("seed", config["seed_everything"])),
         source=str(identity["source"]),
-        epochs=len(content["callbacks"]["LearningCurves"]["rows"]),
+        epochs=loaded.epochs,
         config=config,
     )
 

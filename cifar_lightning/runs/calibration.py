@@ -1,6 +1,6 @@
 """Temperature scaling: a number by which a checkpoint's logits are divided to make its probabilities believable.
 
-Guo et al., arXiv 1706.04599. It changes no verdict, since the order of a picture's logits stays. It is fitted on the
+Guo et al., arXiv 1706.04599. It changes no verdict, since the order of an image's logits stays. It is fitted on the
 validation split and lies beside the checkpoint, in a file whose name holds the checkpoint's digest: weights that were
 trained further have another digest, and never meet a temperature that is not theirs.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from cifar_lightning.errors import CheckpointError, OutputError
@@ -19,7 +20,6 @@ from cifar_lightning.metrics import evaluate
 from cifar_lightning.runs.atomic import write_json
 
 LOWEST, HIGHEST = 0.05, 20.0
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -34,20 +34,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(log_temperature: float) -> float:
         return float(F.cross_entropy(values / math.exp(log_temperature), labels))
 
-    # The loss is convex in the inverse of the temperature, so it has one valley, which a golden section search finds.
-    low, high = math.log(LOWEST), math.log(HIGHEST)
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = loss(left), loss(right)
-    while high - low > 1e-6:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = loss(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = loss(right)
-    return math.exp((low + high) / 2)
+    # The loss is convex in the inverse of the temperature, so it has one minimum.
+    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x)
 
 
 def fit(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float]:
@@ -74,7 +63,7 @@ def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]]
     Args:
         checkpoint: the file.
         sha256: its digest when the weights were read that the temperatures are of.
-        fits: by the name of the views (`str(TTA)`; 'none' is the picture alone), each with its `temperature` and what
+        fits: by the name of the views (`str(TTA)`; 'none' is the image alone), each with its `temperature` and what
             it did on the validation split.
         fitted_on: in words.
 
@@ -82,7 +71,7 @@ def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]]
         OutputError: the folder cannot be written.
     """
     path = path_for(checkpoint, sha256)
-    known = _read(path)["fits"] if path.is_file() else {}
+    known = _fits(path, sha256)
     content = {"checkpoint": checkpoint.name, "sha256": sha256, "fitted_on": fitted_on, "fits": {**known, **fits}}
     write_json(path, content)
     for old in stale(checkpoint, sha256):
@@ -101,13 +90,8 @@ def stored(checkpoint: Path, sha256: str, views: str) -> float | None:
     Raises:
         CheckpointError: the file is damaged.
     """
-    path = path_for(checkpoint, sha256)
-    if not path.is_file():
-        return None
-    content = _read(path)
-    if content["sha256"] != sha256 or views not in content["fits"]:
-        return None
-    return float(content["fits"][views]["temperature"])
+    fit = _fits(path_for(checkpoint, sha256), sha256).get(views)
+    return float(fit["temperature"]) if fit else None
 
 
 def stale(checkpoint: Path, sha256: str) -> list[Path]:
@@ -117,16 +101,20 @@ def stale(checkpoint: Path, sha256: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith(marker) and path.name != own)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _fits(path: Path, sha256: str) -> dict[str, Any]:
+    """By the name of the views, as `store` has written them; empty where there is no file."""
     fix = "remove it, and fit anew with test --calibrate"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        temperatures = [float(fit["temperature"]) for fit in content["fits"].values()]
-        is_whole = isinstance(content["sha256"], str) and all(LOWEST <= value <= HIGHEST for value in temperatures)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        fits: dict[str, Any] = content["fits"]
+        is_whole = content["sha256"] == sha256
+        is_whole = is_whole and all(LOWEST <= float(fit["temperature"]) <= HIGHEST for fit in fits.values())
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}; {fix}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         is_whole = False
     if not is_whole:
         raise CheckpointError(f"{path} is damaged; {fix}")
-    return content
+    return fits

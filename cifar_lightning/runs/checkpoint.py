@@ -1,4 +1,4 @@
-"""Reading checkpoints that may be damaged, unsafe or of another architecture."""
+"""Checkpoints: written whole or not at all, read once without running what they hold, refused where damaged."""
 
 import contextlib
 import hashlib
@@ -6,6 +6,7 @@ import io
 import pickle
 import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,70 @@ MARK = b"cifar_lightning sha256="
 END_BYTES = 22  # of a zip's last record without a comment, whose last two bytes are the comment's length
 END_SIGNATURE = b"PK\x05\x06"
 COMMENT_BYTES = len(MARK) + 2 * hashlib.sha256().digest_size
+
+# A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
+TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+FOLDERS = ("data.root", "trainer.default_root_dir")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of this project as it was when it was read; a training may have replaced the file since.
+
+    Args:
+        path: the file.
+        content: what Lightning saved, with our section under `KEY`; its tensors are on the CPU.
+        sha256: of the file's bytes, hexadecimal.
+        config: the resolved configuration of the run that wrote it.
+        epochs: how many are finished.
+        file_id: which file `path` was.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    sha256: str
+    config: dict[str, Any]
+    epochs: int
+    file_id: tuple[int, int] | None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The run's recipe, seed, source and whether that is synthetic; the oldest ones have no seed."""
+        identity: dict[str, Any] = self.content[KEY]["identity"]
+        return identity
+
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether it was written between two batches of an epoch and not at its end."""
+        return self.epochs <= int(self.content["epoch"])
+
+    @property
+    def changed_on_disk(self) -> bool:
+        """Whether the file has been replaced or removed since it was read: every save makes a new file."""
+        return _file_id(self.path) != self.file_id
+
+    def load_into(self, model: nn.Module) -> None:
+        """Puts the weights into a model of the same architecture.
+
+        Raises:
+            CheckpointError: the architecture is another one; the text names the first difference.
+        """
+        theirs, ours = self.content["state_dict"], model.state_dict()
+        differences = [f"{name} is missing in the file" for name in ours if name not in theirs]
+        differences += [f"{name} is not part of this net" for name in theirs if name not in ours]
+        differences += [
+            f"{name} is {tuple(theirs[name].shape)} in the file and {tuple(ours[name].shape)} here"
+            for name in ours
+            if name in theirs and theirs[name].shape != ours[name].shape
+        ]
+        if differences:
+            more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
+            raise CheckpointError(
+                f"{self.path} holds another architecture: {differences[0]}{more}; leave out the --model flags that "
+                "differ"
+            )
+        model.load_state_dict(theirs)
 
 
 def write(content: dict[str, Any], path: Path) -> None:
@@ -45,32 +110,57 @@ def write(content: dict[str, Any], path: Path) -> None:
     write_bytes(path, buffer.getbuffer(), is_durable=True)
 
 
-def read(path: Path) -> Any:
-    """What torch.load finds in an undamaged file, without running any code that it may hold; on the CPU.
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint of this project without running any code that it may hold.
 
     A file without a digest, which somebody else's torch.save has written, is checked by its CRCs alone.
 
     Raises:
-        CheckpointError: it cannot be read or is damaged; the text gives the reason and no fix.
+        CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
+            that can be used.
     """
-    return read_with_digest(path)[0]
-
-
-def read_with_digest(path: Path) -> tuple[Any, str]:
-    """`read`, and the SHA-256 of the whole file, hexadecimal: of these very bytes, which a training may replace."""
     try:
-        content = path.read_bytes()
-        comment, body = content[-COMMENT_BYTES:], content[: -COMMENT_BYTES - 2]
+        return _load(path)
+    except CheckpointError as error:
+        way_out = "give another one, such as best or last of a run"
+        others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and other.is_file()]
+        for other in sorted(others, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+            with contextlib.suppress(CheckpointError):
+                way_out = f"{other}, of {_load(other).epochs} epoch(s), is whole: give it with --ckpt"
+                break
+        raise CheckpointError(f"{error}; {way_out}") from error.__cause__
+
+
+def _load(path: Path) -> Checkpoint:
+    file_id = _file_id(path)
+    content, sha256 = _read(path)
+    try:
+        section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
+        config = yaml.safe_load(section["config"])
+        is_whole = isinstance(content["state_dict"], dict) and isinstance(rows, list) and isinstance(config, dict)
+        is_whole = is_whole and {"recipe", "source", "synthetic"} <= set(section["identity"])
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
+        is_whole = False
+    if not is_whole:
+        raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
+    return Checkpoint(path, content, sha256, config, len(rows), file_id)
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    """What torch.load finds in an undamaged file, and the SHA-256 of these very bytes."""
+    try:
+        file = path.read_bytes()
+        comment, body = file[-COMMENT_BYTES:], file[: -COMMENT_BYTES - 2]
         digest = MARK + hashlib.sha256(body).hexdigest().encode("ascii")
         if comment.startswith(MARK) and comment != digest:
             raise CheckpointError(f"{path} is damaged (its SHA-256 is another one)")
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
             damaged = archive.testzip()
         if damaged:
             raise CheckpointError(f"{path} is damaged ({damaged})")
         # True by name: an environment variable can turn the default off.
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return loaded, hashlib.sha256(content).hexdigest()
+        content = torch.load(io.BytesIO(file), map_location="cpu", weights_only=True)
+        return content, hashlib.sha256(file).hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (
@@ -86,12 +176,28 @@ def read_with_digest(path: Path) -> tuple[Any, str]:
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
 
 
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Another one after every save (an inode's number alone is given to new files again); None without a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 class SafeCheckpointIO(TorchCheckpointIO):
     """In place of Lightning's own: that one moves each file from the temporary folder over its predecessor.
 
     From another device the move is a copy, and a full disk in its middle destroys both. And it loads a damaged file
     without a word, if only its outline is whole.
+
+    Args:
+        loaded: a checkpoint that has been read already: Lightning gets it where it asks for the same file.
     """
+
+    def __init__(self, loaded: Checkpoint | None = None) -> None:
+        super().__init__()
+        self._loaded = loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Replaces the file at once.
@@ -107,60 +213,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: it cannot be read, is damaged, or is not one of ours.
         """
-        return load(Path(path))
-
-
-# A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
-TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
-DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-FOLDERS = ("data.root", "trainer.default_root_dir")
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of this project without running any code that it may hold.
-
-    Raises:
-        CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
-            that can be used.
-    """
-    return load_with_digest(path)[0]
-
-
-def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    """The same with the SHA-256 of the bytes that were read, hexadecimal."""
-    try:
-        return _load(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_way_out(path)}") from error.__cause__
-
-
-def _load(path: Path) -> tuple[dict[str, Any], str]:
-    content, sha256 = read_with_digest(path)
-    try:
-        section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
-        whole = isinstance(content["state_dict"], dict) and isinstance(rows, list)
-        whole = whole and {"recipe", "source", "synthetic"} <= set(section["identity"])
-        whole = whole and isinstance(yaml.safe_load(section["config"]), dict)
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
-        whole = False
-    if not whole:
-        raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
-    return content, sha256
-
-
-def _way_out(path: Path) -> str:
-    """The newest checkpoint in the same folder that can be read, if there is one."""
-    others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and other.is_file()]
-    for other in sorted(others, key=lambda file: file.stat().st_mtime_ns, reverse=True):
-        with contextlib.suppress(CheckpointError):
-            epochs = len(_load(other)[0]["callbacks"]["LearningCurves"]["rows"])
-            return f"{other}, of {epochs} epoch(s), is whole: give it with --ckpt"
-    return "give another one, such as best or last of a run"
-
-
-def config_of(content: dict[str, Any]) -> dict[str, Any]:
-    """The resolved configuration of the run that wrote a checkpoint which `load` has read."""
-    return yaml.safe_load(content[KEY]["config"])
+        loaded, self._loaded = self._loaded, None  # once only: the optimizer goes on in these very tensors
+        if loaded is None or loaded.path != Path(path) or loaded.changed_on_disk:
+            loaded = load(Path(path))
+        return dict(loaded.content)  # whose entries hooks may replace
 
 
 def foreign_classes(config: Any, key: str = "") -> dict[str, str]:
@@ -180,25 +236,3 @@ def foreign_classes(config: Any, key: str = "") -> dict[str, str]:
     elif isinstance(config, str) and key not in FOLDERS and DOTTED_NAME.fullmatch(config):
         found |= {key: config} if config.partition(".")[0] not in TRUSTED_MODULES else {}
     return found
-
-
-def load_weights(model: nn.Module, content: dict[str, Any], path: Path) -> None:
-    """Puts a checkpoint's weights into a model of the same architecture.
-
-    Raises:
-        CheckpointError: the architecture is another one; the text names the first difference.
-    """
-    theirs, ours = content["state_dict"], model.state_dict()
-    differences = [f"{name} is missing in the file" for name in ours if name not in theirs]
-    differences += [f"{name} is not part of this net" for name in theirs if name not in ours]
-    differences += [
-        f"{name} is {tuple(theirs[name].shape)} in the file and {tuple(ours[name].shape)} here"
-        for name in ours
-        if name in theirs and theirs[name].shape != ours[name].shape
-    ]
-    if differences:
-        more = f" (and {len(differences) - 1} more differences)" if len(differences) > 1 else ""
-        raise CheckpointError(
-            f"{path} holds another architecture: {differences[0]}{more}; leave out the --model flags that differ"
-        )
-    model.load_state_dict(theirs)

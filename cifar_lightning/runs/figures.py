@@ -1,4 +1,4 @@
-"""The figures: sample pictures, learning curves, confusion matrix, worst mistakes. Data in, matplotlib Figure out."""
+"""The figures: sample images, learning curves, confusion matrix, worst mistakes. Data in, matplotlib Figure out."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cifar_lightning.metrics import CALIBRATION_BINS, Bin
@@ -16,11 +16,13 @@ from cifar_lightning.runs.atomic import write_bytes
 
 TRAIN_COLOUR, VAL_COLOUR = "#1f6fb4", "#d95f02"  # told apart with every kind of colour vision
 
+MISTAKES_ACROSS, MISTAKES_DOWN = 8, 4
+
 Row = Mapping[str, float]
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Replaces the picture `path` at once.
+    """Replaces the PNG file `path` at once.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -31,13 +33,13 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_class: int = 8) -> Figure:
-    """A row of sample pictures for each class, the first of each in the data set's order.
+    """A row of sample images for each class, the first of each in the data set's order.
 
     Args:
         images: uint8 (N, 32, 32, 3).
         labels: int64 (N,).
         class_names: C names, one row each.
-        per_class: pictures in a row.
+        per_class: images in a row.
     """
     rows = [images[labels == label][:per_class] for label in range(len(class_names))]
     figure = Figure(figsize=(per_class * 0.75 + 1.4, len(class_names) * 0.75), dpi=100, layout="constrained")
@@ -73,7 +75,7 @@ def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Fig
         axes.grid(alpha=0.3)
         axes.legend()
         if name == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+            axes.yaxis.set_major_formatter(_percent)
     return figure
 
 
@@ -94,13 +96,11 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title
         for column in ticks:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(xmax=1, decimals=0))
+    figure.colorbar(image, ax=axes, label="share of the true class", format="{x:.0%}")
     return figure
 
 
-def worst_mistakes(
-    images: Tensor, labels: Tensor, logits: Tensor, class_names: Sequence[str], columns: int = 8, rows: int = 4
-) -> Figure:
+def worst_mistakes(images: Tensor, labels: Tensor, logits: Tensor, class_names: Sequence[str]) -> Figure:
     """The wrongly classified images of highest loss, worst first, each with its true and its predicted class.
 
     Args:
@@ -108,9 +108,8 @@ def worst_mistakes(
         labels: int64 (N,).
         logits: float (N, C).
         class_names: C names.
-        columns: pictures beside each other.
-        rows: pictures above each other.
     """
+    columns, rows = MISTAKES_ACROSS, MISTAKES_DOWN
     probabilities = logits.softmax(dim=1)
     predicted = logits.argmax(dim=1)
     true_probability = probabilities.gather(1, labels[:, None]).flatten()
@@ -119,7 +118,7 @@ def worst_mistakes(
     picked = images[worst]
     figure = Figure(figsize=(columns * 1.35, rows * 1.5), dpi=100, layout="constrained")
     axes = figure.subplots()
-    # Room for two lines of text above each picture and for long class names between two.
+    # Room for two lines of text above each image and for long class names between two.
     top, side = 17, 14
     axes.imshow(_montage([picked[row * columns : (row + 1) * columns] for row in range(rows)], columns, (top, side)))
     axes.set_ylim(rows * (32 + top) - top - 0.5, -top)
@@ -158,23 +157,28 @@ def reliability(charts: Mapping[str, Sequence[Bin]], title: str) -> Figure:
         lower.set_ylabel("images")
         lower.set_xlabel("probability of the verdict")
         for axis in (upper.xaxis, upper.yaxis):
-            axis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+            axis.set_major_formatter(_percent)
         upper.set_xlim(0, 1)
         upper.set_ylim(0, 1)
     return figure
 
 
 def _montage(rows: Sequence[Tensor], columns: int, gap: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Pictures uint8 (n, 32, 32, 3) of each row on one white sheet (H, W, 3), `gap` pixels apart (down, across).
+    """Images uint8 (n, 32, 32, 3) of each row on one white sheet (H, W, 3), `gap` pixels apart (down, across).
 
-    One image is drawn much sooner than a matplotlib axes for each picture.
+    One sheet is drawn much sooner than a matplotlib axes for each image.
     """
     down, across = 32 + gap[0], 32 + gap[1]
     sheet = np.full((len(rows) * down - gap[0], columns * across - gap[1], 3), 255, dtype=np.uint8)
-    for row, pictures in enumerate(rows):
-        for column, picture in enumerate(pictures.numpy()):
-            sheet[row * down : row * down + 32, column * across : column * across + 32] = picture
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images.numpy()):
+            sheet[row * down : row * down + 32, column * across : column * across + 32] = image
     return sheet
+
+
+def _percent(share: float, position: int | None) -> str:
+    """A tick's label with as many digits as it needs: 17.5%, 20%."""
+    return f"{100 * share:g}%"
 
 
 def _no_frame(axes: Axes) -> None:

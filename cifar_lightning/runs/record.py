@@ -1,188 +1,183 @@
-"""`record`: a finished run's figures into `results/`, and from there into the README's table.
+"""What is kept of a run: its record, run.json, and in `results/runs/` one file with its record and its epochs.
 
-`results/<recipe>/<run>.json` is the only source of published numbers; the table is computed from these files alone.
+`record` writes `results/runs/<recipe>/<run>.json`, `study --publish` writes `results/runs/<study>-<system>/<run>.json`.
+These files are the only source of published numbers.
 """
 
-import argparse
 import csv
 import json
-import shlex
-import shutil
-import statistics
-from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.runs import run_dir
-from cifar_lightning.runs.atomic import write_json, write_text
-from cifar_lightning.runs.environment import place
-from cifar_lightning.runs.settings import differing, settings_of, without_folders
+from cifar_lightning.errors import OutputError
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.settings import without_folders
 
+RECORD = "run.json"
 RESULTS = Path("results")
-README = Path("README.md")
-BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
-END = "<!-- end of results -->"
+RUNS = "runs"  # the archive inside of it
 
-# What the course report says of its own systems, by recipe, in its own words.
-REPORT_SAYS = {
-    "final": "78.34%",
-    "batch256": "worse than final",
-    "narrow": "worse than final",
-    "no_dropout": "about 63%",
-}
-
-TEST_IMAGES = 10_000
-
-# Flags that leave the recipe what it is: which one, which seed, and where things lie.
-CONFIG_FLAGS = ("-c", "--config")
-NEUTRAL_FLAGS = {
-    "-m", *CONFIG_FLAGS, "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
-    "--trainer.enable_progress_bar", "--final_test",
-}  # fmt: skip
+Row = dict[str, float]  # of an epoch, gaps left out
 
 
-def main(argv: list[str]) -> int:
-    """Records the runs named in `argv` and writes the README's table anew.
+@dataclass(kw_only=True)
+class Session:
+    """A process that trained: the first one of a run, or one that went on with it.
 
-    Raises:
-        ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
-        OutputError: a run cannot be read, or a file cannot be written.
+    Fields that are younger than the file hold their defaults; `unknown` holds fields that are younger than this code.
     """
-    parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
-    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
-    arguments = parser.parse_args(argv)
-    readme = README.read_text(encoding="utf-8") if README.is_file() else f"{BEGIN}\n{END}"
-    replace_table(readme, "")  # complains before anything is written
-    for folder in arguments.run:
-        print(f"recorded {record_run(folder, RESULTS)}")
-    table = render_table(read_results(RESULTS))
-    if README.is_file():
-        write_text(README, replace_table(readme, table))
-        print(f"written  the table in {README}")
-    else:
-        print(table)
-    return 0
 
+    started_at: str = ""  # ISO 8601 with the time zone; empty in a run.json that is not ours
+    command: str = ""
+    commit: str | None = None
+    dirty: bool | None = None  # whether the tree differed from the commit
+    package_digest: str | None = None  # of the package's source
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
 
-def record_run(folder: Path, results: Path) -> Path:
-    """Writes one run's JSON and its curves.png; recording it again replaces them.
-
-    Returns:
-        The JSON's path.
-    """
-    record = run_dir.read_record(folder)
-    if record["synthetic"]:
-        raise ConfigError(f"{folder} trained on the synthetic stand-in: that is not a result on CIFAR-10")
-    if record["status"] != "finished" or "test" not in record["metrics"]:
-        raise ConfigError(
-            f"{folder} is {record['status']} and has no final test score; finish it with: python -m cifar_lightning "
-            f"fit --ckpt {folder / run_dir.CHECKPOINTS / 'last.ckpt'} --final_test true"
+    def to_json(self) -> dict[str, Any]:
+        """As run.json holds it: without what the run does not have (yet)."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "unknown"}
+        is_null = {"commit", "dirty", "started_from"}  # there even where it is None
+        return {name: value for name, value in values.items() if value not in (None, {}, []) or name in is_null} | (
+            self.unknown
         )
-    target = results / record["recipe"] / f"{folder.resolve().name}.json"
-    _check_identity(folder, record, target)
-    content = {
-        "run": record,
-        "epochs": read_rows(folder / "metrics.csv"),
-        "timings": read_rows(folder / "timings.csv"),
+
+
+@dataclass(kw_only=True)
+class RunRecord(Session):
+    """A run's run.json; the fields of `Session` are those of its first process."""
+
+    recipe: str = ""
+    seed: int = 0
+    status: str = ""  # 'running' (which a killed run says as well), 'finished', 'failed' or 'interrupted'
+    source: str = ""  # of the images
+    synthetic: bool = False
+    precision: str = ""
+    started_from: str | None = None  # the checkpoint of another run
+    config: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, int] = field(default_factory=dict)  # images by split
+    dropped_per_epoch: int | None = None
+    parameters: int | None = None
+    resumed: list[Session] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
+    finished_at: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "RunRecord":
+        """From the content of a run.json of any age."""
+        resumed = [Session(**_arguments(Session, session)) for session in content.get("resumed", [])]
+        return cls(**_arguments(cls, content) | {"resumed": resumed})
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json holds it, in its order."""
+        content = super().to_json()
+        if self.resumed:
+            content["resumed"] = [session.to_json() for session in self.resumed]
+        return {name: content[name] for name in ("recipe", "seed", "status", "source", "synthetic", *content)}
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The processes that trained, in their order."""
+        return [self, *self.resumed]
+
+    @property
+    def digests(self) -> list[str]:
+        """The package's source under each session; 'unknown' of runs before there was a digest."""
+        return list(dict.fromkeys(session.package_digest or "unknown" for session in self.sessions))
+
+
+def _arguments(kind: type[Session], content: dict[str, Any]) -> dict[str, Any]:
+    names = {entry.name for entry in fields(kind)} - {"unknown"}
+    return {name: content[name] for name in content if name in names} | {
+        "unknown": {name: content[name] for name in content if name not in names}
     }
-    test = folder / "test.json"
-    if test.is_file():
-        content["test_verb"] = json.loads(test.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's small files: run.json, the rows of metrics.csv and timings.csv, and test.json."""
+
+    run: RunRecord
+    epochs: list[Row]
+    timings: list[Row]
+    test_verb: dict[str, Any] | None = field(default=None, compare=False)
+
+    def without_folders(self) -> "RunFiles":
+        """The same with every absolute path cut to its last part, as it is archived."""
+        return replace(self, run=RunRecord.from_json(without_folders(self.run.to_json())))
+
+
+def read_record(folder: Path) -> RunRecord:
+    """A run's run.json.
+
+    Raises:
+        OutputError: there is none, or it is not readable.
+    """
+    return RunRecord.from_json(_read_json(folder / RECORD, "give the folder of a run"))
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Replaces a run's run.json."""
+    write_json(folder / RECORD, record.to_json())
+
+
+def read_files(folder: Path) -> RunFiles:
+    """The small files of a run's folder, without test.json; a table that is not there yet has no rows.
+
+    Raises:
+        OutputError: one cannot be read.
+    """
+    tables = (folder / "metrics.csv", folder / "timings.csv")
+    epochs, timings = (read_rows(path) if path.is_file() else [] for path in tables)
+    return RunFiles(read_record(folder), epochs, timings)
+
+
+def read_run(path: Path) -> RunFiles:
+    """A run of the archive.
+
+    Raises:
+        OutputError: the file cannot be read, or holds something else.
+    """
+    content = _read_json(path, "it should be a published run")
+    if not {"run", "epochs", "timings"} <= set(content):
+        raise OutputError(f"{path} is not a published run: it needs run, epochs and timings")
+    run = RunRecord.from_json(content["run"])
+    return RunFiles(run, content["epochs"], content["timings"], content.get("test_verb"))
+
+
+def write_run(path: Path, files: RunFiles) -> None:
+    """Replaces a run of the archive; no path of this machine is in it.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    content = {"run": files.run.to_json(), "epochs": files.epochs, "timings": files.timings}
+    if files.test_verb is not None:
+        content["test_verb"] = files.test_verb
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "curves.png", target.with_suffix(".png"))
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot record {folder} into {target.parent}: {error.strerror}") from error
-    write_json(target, without_folders(content))
-    return target
+        raise OutputError(f"cannot make {path.parent}: {error.strerror}") from error
+    write_json(path, without_folders(content))
 
 
-def _check_identity(folder: Path, record: dict[str, Any], target: Path) -> None:
-    """A recipe's name stands for its settings: only runs of exactly those are its results.
-
-    Raises:
-        ConfigError: flags changed the recipe, the code is in no commit, the test was not whole, or the recipe's
-            recorded runs have other settings or this seed already.
-    """
-    sessions = [record, *record.get("resumed", [])]
-    first, *later = [_flags(session["command"]) for session in sessions]
-    # The first --config names the recipe: one more beside it, or when the run went on, makes it something else.
-    configs = [flag for flags in (first, *later) for flag in flags if flag in CONFIG_FLAGS]
-    one_more = configs[1:] if set(first) & set(CONFIG_FLAGS) else configs
-    if changed := (set(first).union(*later) - NEUTRAL_FLAGS) | set(one_more):
-        raise ConfigError(
-            f"{folder} is not the recipe {record['recipe']}: {', '.join(sorted(changed))} changed it; put the settings "
-            "into a YAML file of their own, commit it and train with --config"
-        )
-    if any(session["dirty"] is not False for session in sessions):
-        raise ConfigError(f"{folder} ran code that is in no commit: commit first, then train")
-    tested = record["metrics"]["test"]["images"]
-    if tested != TEST_IMAGES:
-        raise ConfigError(f"{folder} was tested on {tested:,} images; a result needs all {TEST_IMAGES:,}")
-    for path, other in read_results(target.parent.parent):
-        if path == target or other["run"]["recipe"] != record["recipe"]:
-            continue
-        if other["run"]["seed"] == record["seed"]:
-            raise ConfigError(f"{folder}: seed {record['seed']} of {record['recipe']} is recorded already, in {path}")
-        if differing(settings_of(record["config"]), settings_of(other["run"]["config"])):
-            raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
+def study_folder(results: Path, study: str, system: str) -> Path:
+    """Where the archive holds the runs of a study's system: neither those of its recipe nor those of another study."""
+    return results / RUNS / f"{study}-{system}"
 
 
-def _flags(command: str) -> list[str]:
-    return [part.partition("=")[0] for part in shlex.split(command) if part.startswith("-")]
-
-
-def read_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Every recorded run with its path, ordered by path."""
-    return [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(results.glob("*/*.json"))]
-
-
-def render_table(recorded: Iterable[tuple[Path, dict[str, Any]]]) -> str:
-    """The README's table in Markdown: one line per recipe, over all of its recorded seeds."""
-    recipes: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
-    for path, content in recorded:
-        recipes.setdefault(content["run"]["recipe"], []).append((path, content))
-    lines = [
-        "| recipe | trained on | batch | epochs | test accuracy | n | the report says | training took | runs |",
-        "|---|--:|--:|--:|--:|--:|--:|---|---|",
-    ]
-    for recipe, members in sorted(recipes.items()):
-        first = members[0][1]["run"]
-        accuracies = [content["run"]["metrics"]["test"]["accuracy"] for _, content in members]
-        minutes = statistics.median(content["run"]["timings"]["train_s"] for _, content in members) / 60
-        links = " ".join(f"[s{content['run']['seed']}]({path.as_posix()})" for path, content in members)
-        cells = (
-            recipe,
-            f"{first['data']['train']:,}",
-            first["config"]["data"]["batch_size"],
-            first["metrics"]["epochs"],
-            _mean_and_deviation(accuracies),
-            len(members),
-            REPORT_SAYS.get(recipe, ""),
-            f"{minutes:.0f} min, {place(first['hardware'])}, {first['precision']}",
-            links,
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def replace_table(readme: str, table: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
-    """`readme` with `table` between two marks, by default those of the results.
-
-    Raises:
-        ConfigError: the marks are not there, once each and in order.
-    """
-    before, begin, rest = readme.partition(begin_mark)
-    _, end, after = rest.partition(end_mark)
-    if not begin or not end:
-        raise ConfigError(f"{README} has no place for the table: it needs the lines {begin_mark!r} and {end_mark!r}")
-    return f"{before}{begin_mark}\n{table}\n{end_mark}{after}"
-
-
-def _mean_and_deviation(accuracies: list[float]) -> str:
-    mean = f"{statistics.mean(accuracies):.2%}"
-    return mean if len(accuracies) == 1 else f"{mean} ± {statistics.stdev(accuracies):.2%}"
+def _read_json(path: Path, fix: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read ({error}); {fix}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
@@ -196,8 +191,3 @@ def read_rows(path: Path) -> list[dict[str, float]]:
             return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror}") from error
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)

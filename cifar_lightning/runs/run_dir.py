@@ -1,69 +1,51 @@
 """Run folders: `lightning_logs/<recipe>/<time>-s<seed>/`, made for one run alone, and found again."""
 
-import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from cifar_lightning.errors import CheckpointError, OutputError
-from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RECORD, RunRecord, read_record
 
 LOCK_NAME = ".lock"
 
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Holds a run's folder; leaves no trace. The kernel lets go of it when the process dies, however it dies.
+    """Holds a run's folder; leaves no trace. The kernel releases the lock when the process dies, however it dies.
 
     Raises:
         OutputError: another process holds it, or it cannot be locked.
     """
-    path = folder / LOCK_NAME
-    while True:
-        try:
-            file = path.open("a+b")
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"{folder} is in use by another fit (process {_holder(path)}); let it end or stop it first, or "
-                    "train a run of its own without --ckpt"
-                ) from None
-            if not _is_still_at(file, path):
-                continue  # its holder has just removed the file that we had opened
-            file.truncate(0)
-            file.write(str(os.getpid()).encode("ascii"))
-            file.flush()
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    path.unlink()
-            return
-
-
-def _is_still_at(file: BinaryIO, path: Path) -> bool:
-    """Whether `path` is the file that was opened, and not a newer one of that name or none."""
+    path, holder = folder / LOCK_NAME, folder / f"{LOCK_NAME}.pid"
+    lock = FileLock(path, blocking=False)
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        lock.acquire()
+        holder.write_text(str(os.getpid()))
+    except Timeout:
+        process = "?"
+        with suppress(OSError):
+            process = holder.read_text()
+        raise OutputError(
+            f"{folder} is in use by another fit (process {process}); let it end or stop it first, or train a run of "
+            "its own without --ckpt"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        # Removed while the lock is held: a process that has opened the old file sees that it is gone.
+        for file in (holder, path):
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
-def _holder(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="ascii", errors="replace") or "?"
-    return "?"
-
-
-RECORD = "run.json"
 CHECKPOINTS = "checkpoints"
 
 
@@ -93,24 +75,6 @@ def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
             return folder
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a run's run.json.
-
-    Raises:
-        OutputError: there is none, or it is not readable.
-    """
-    path = folder / RECORD
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise OutputError(f"{path} cannot be read ({error}); give the folder of a run") from error
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Replaces a run's run.json."""
-    write_json(folder / RECORD, record)
-
-
 def run_of(checkpoint: Path) -> Path | None:
     """The folder of the run that a checkpoint belongs to; None for a file that lies on its own."""
     folder = checkpoint.resolve().parent
@@ -118,10 +82,10 @@ def run_of(checkpoint: Path) -> Path | None:
     return Path(os.path.relpath(folder.parent)) if is_run else None
 
 
-def finished_run(logs: Path) -> dict[str, Any] | None:
+def finished_run(logs: Path) -> RunRecord | None:
     """The record of the finished run under `logs`, which is one run's own; None where there is none."""
     records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
-    return next((record for record in records if record["status"] == "finished"), None)
+    return next((record for record in records if record.status == "finished"), None)
 
 
 def find_checkpoint(which: str, logs: Path) -> Path:
@@ -149,12 +113,10 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         folder = record_path.parent
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
             record = read_record(folder)
-            if not {"synthetic", "started_at"} <= set(record):  # somebody else's run.json
-                continue
-            if record["synthetic"]:
+            if record.synthetic:
                 synthetic += 1
-            else:
-                runs.append((datetime.fromisoformat(record["started_at"]), folder))
+            elif record.started_at:
+                runs.append((datetime.fromisoformat(record.started_at), folder))
     if not runs:
         aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
         raise CheckpointError(

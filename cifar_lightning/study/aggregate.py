@@ -35,7 +35,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
     }
     values = {name: {metric: _values(runs, metric) for metric in METRICS} for name, runs in finished.items()}
     rows = {
-        name: [{int(row["epoch"]): row for row in run.content["epochs"]} for run in runs]
+        name: [{int(row["epoch"]): row for row in run.content.epochs} for run in runs]
         for name, runs in finished.items()
     }
     machines = {name: {machine for run in runs for machine in _machines(run)} for name, runs in finished.items()}
@@ -48,7 +48,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "introduction": study.introduction,
         "arguments": study.arguments,
         "reference": study.reference,
-        "sources": sorted({run.record["source"] for run in everything}),
+        "sources": sorted({run.record.source for run in everything}),
         "level": LEVEL,
         "systems": [
             _system(system, resolved[system.name], finished[system.name], tasks, sorted(machines[system.name]))
@@ -60,7 +60,7 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "confusion": _confusion(finished[study.reference]),
         "shown_run": {"name": shown.name, "seed": shown.seed} if shown else None,
         "runs": [_run(task) for task in tasks],
-        "newest": max((run.record["finished_at"] for run in everything), default=None),
+        "newest": max((run.record.finished_at for run in everything if run.record.finished_at), default=None),
         "hparams": {system.name: _hparams(resolved, system.name) for system in study.systems},
     }
     cleaned: Entry = without_folders(table)
@@ -76,8 +76,8 @@ def _system(
     system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks: Sequence[Task], machines: Sequence[str]
 ) -> Entry:
     mine = [task for task in tasks if task.system == system]
-    trained_on = [int(run.record["data"]["train"]) for run in runs]
-    tested_on = [int(run.record["metrics"]["test"]["images"]) for run in runs]
+    trained_on = [run.record.data["train"] for run in runs]
+    tested_on = [int(run.record.metrics["test"]["images"]) for run in runs]
     settings = flat(resolved.config)
     curves = {name: points for name in CURVES if (points := _curve(runs, name))}
     return {
@@ -112,7 +112,7 @@ def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
     """Per epoch the mean over the runs that have it, with the least and the greatest."""
     by_epoch: dict[int, list[float]] = {}
     for run in runs:
-        for row in run.content["epochs"]:
+        for row in run.content.epochs:
             if name in row:
                 by_epoch.setdefault(int(row["epoch"]), []).append(row[name])
     return [
@@ -129,8 +129,8 @@ def _lowest(curve: Sequence[Entry]) -> Entry | None:
 
 def _machines(run: FoundRun) -> list[str]:
     """Where a run computed, in the order of its sessions."""
-    sessions = [run.record, *run.record.get("resumed", [])]
-    return list(dict.fromkeys(f"{place(session['hardware'])}, {run.record['precision']}" for session in sessions))
+    record = run.record
+    return list(dict.fromkeys(f"{place(session.hardware)}, {record.precision}" for session in record.sessions))
 
 
 def _layers(table: LayerTable) -> Entry:
@@ -142,7 +142,7 @@ def _confusion(runs: Sequence[FoundRun]) -> Entry | None:
     """The counts of all runs together: rows are true classes."""
     if not runs:
         return None
-    tests = [run.record["metrics"]["test"] for run in runs]
+    tests = [run.record.metrics["test"] for run in runs]
     matrices = [test["confusion_matrix"] for test in tests]
     names = list(tests[0]["per_class_accuracy"])
     total = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
@@ -156,14 +156,14 @@ def _run(task: Task) -> Entry:
         entry |= {
             "name": task.run.name,
             "epochs": task.run.epochs,
-            "error": record.get("error") if task.action == FAILED else None,
-            "package_digests": task.run.digests,
-            "commit": record.get("commit"),
-            "dirty": any(session.get("dirty") for session in [record, *record.get("resumed", [])]),
+            "error": record.error if task.action == FAILED else None,
+            "package_digests": record.digests,
+            "commit": record.commit,
+            "dirty": any(session.dirty for session in record.sessions),
             "machine": " / ".join(_machines(task.run)),
-            "started_at": record["started_at"],
-            "resumed": len(record.get("resumed", [])),
-            "torch": record["versions"]["torch"],
+            "started_at": record.started_at,
+            "resumed": len(record.resumed),
+            "torch": record.versions["torch"],
         }
         if task.action == DONE:
             entry["metrics"] = {name: metric.read(task.run.content) for name, metric in METRICS.items()}

@@ -65,14 +65,15 @@ def main(argv: list[str]) -> int:
             tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
-        images = sample_images(resolved[study.reference].config, done[0] if done else None, published)
+        page = published / study.name if published else None
+        images = sample_images(resolved[study.reference].config, done[0] if done else None, page)
         figures = draw(table) | images
         write_study(table, figures, logs)
         write_means(table, logs)
         print(f"written  {logs / 'report.html'}")
         if target is not None:
             publish(table, figures, tasks, target)
-            print(f"written  {target / 'report.md'}, its figures and the runs")
+            print(f"written  {target / study.name / 'report.md'}, its figures and the runs")
         print(f"curves   tensorboard --logdir {logs}   (filter: means)")
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
     failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
@@ -121,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="for a folder of configs; by default 0")
     parser.add_argument(
         "--publish", nargs="?", const="", metavar="FOLDER",
-        help="also write report.md, figures and a small JSON per run there, and count the runs that are there already; "
-        "by default the study's `published`",
+        help="also write report.md with its figures into FOLDER/<study>/ and a small JSON per run into FOLDER/runs/, "
+        "and count the runs that are there already; by default the study's `published`",
     )  # fmt: skip
     parser.add_argument("--accept-source", action="store_true", help="count runs of another version of this package")
     parser.add_argument("--retry-failed", action="store_true", help="run once more what has failed")

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+
+from cifar_lightning.runs.record import RunFiles
 
 UNKNOWN = "\N{EN DASH}"
-
-Content = dict[str, Any]  # a run as `results` records it: run.json, the rows of metrics.csv and of timings.csv
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Metric:
     """One figure of a run, at its final epoch."""
 
     title: str
-    read: Callable[[Content], float | None]
+    read: Callable[[RunFiles], float | None]
     pattern: str  # a format specification
     unit: str = ""
     scale: float = 1.0  # what the value is multiplied by before it is written
@@ -42,13 +41,13 @@ class Metric:
         return f"{low * self.scale:{sign}{self.pattern}} to {high * self.scale:{sign}{self.pattern}}"
 
 
-def _figure(part: str, name: str) -> Callable[[Content], float | None]:
-    return lambda content: content["run"]["metrics"].get(part, {}).get(name)
+def _figure(part: str, name: str) -> Callable[[RunFiles], float | None]:
+    return lambda content: content.run.metrics.get(part, {}).get(name)
 
 
-def _images_per_second(content: Content) -> float | None:
+def _images_per_second(content: RunFiles) -> float | None:
     """The median over the epochs: a disturbed epoch does not move it."""
-    rates = [row["images_per_second"] for row in content["timings"] if "images_per_second" in row]
+    rates = [row["images_per_second"] for row in content.timings if "images_per_second" in row]
     return median(rates) if rates else None
 
 
@@ -61,7 +60,7 @@ METRICS = {
     "val_loss": Metric("validation loss", _figure("last_epoch", "val_loss"), ".4f"),
     "images_per_second": Metric("images per second", _images_per_second, ",.0f", depends_on_machine=True),
     "train_s": Metric(
-        "training time", lambda content: content["run"]["timings"]["train_s"], ",.0f", " s", depends_on_machine=True
+        "training time", lambda content: content.run.timings["train_s"], ",.0f", " s", depends_on_machine=True
     ),
 }
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

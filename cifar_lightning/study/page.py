@@ -10,11 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cifar_lightning.errors import OutputError
 from cifar_lightning.nets.summary import shape_text
 from cifar_lightning.runs.atomic import write_bytes, write_json, write_text
-from cifar_lightning.runs.settings import without_folders
+from cifar_lightning.runs.record import study_folder, write_run
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
 from cifar_lightning.study.plan import DONE, FAILED, Task
 from cifar_lightning.study.runner import duration
-from cifar_lightning.study.store import PUBLISHED_RUNS
 
 FIGURES = "figures"
 COULD_HAVE_SHOWN = (
@@ -109,8 +108,8 @@ def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
     write_json(logs / "study.json", table)
 
 
-def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], folder: Path) -> None:
-    """report.md, its figures and one small JSON file per finished or failed run, without paths of this machine.
+def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], results: Path) -> None:
+    """report.md and its figures into `<results>/<study>/`, one small JSON per finished or failed run into `runs/`.
 
     The page can be made again from these files. Runs that are published already stay. report.html is left out: it
     embeds every figure, and a repository would keep each version of it.
@@ -118,12 +117,11 @@ def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], fold
     Raises:
         OutputError: a file cannot be written.
     """
-    _write_page(table, figures, folder)
+    _write_page(table, figures, results / table["name"])
     for task in tasks:
-        if task.run is not None and task.action in (DONE, FAILED):
-            target = folder / PUBLISHED_RUNS / task.system.name / f"{task.run.name}.json"
-            _make(target.parent)
-            write_json(target, without_folders(task.run.content))
+        if task.run is not None and task.action in (DONE, FAILED) and not task.run.is_published:
+            target = study_folder(results, table["name"], task.system.name) / f"{task.run.name}.json"
+            write_run(target, task.run.content)
 
 
 def _write_page(table: dict[str, Any], figures: Figures, folder: Path) -> None:

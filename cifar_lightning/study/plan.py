@@ -1,10 +1,10 @@
 """What has run, what is to run and why; nothing is started here.
 
 A run counts for a system and a seed where its resolved settings are the same and where the package's source that it ran
-(`environment.package_digest`) is the one that is here now. An edit of the package thus makes new work, and the plan
-says so; `--accept-source` counts such runs none the less. Published runs count whatever source they ran: they were
-published as results, with their commit, and a page must be renewable after the code has moved on. The page's table of
-runs names the source of every run.
+(`environment.package_digest`) is the one that is here now, or one of `ACCEPTED_DIGESTS`. Any other edit of the package
+makes new work, and the plan says so; `--accept-source` counts such runs none the less. Published runs count whatever
+source they ran: they were published as results, with their commit, and a page must be renewable after the code has
+moved on. The page's table of runs names the source of every run.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,10 @@ from cifar_lightning.runs.settings import settings_of
 from cifar_lightning.study.flops import count
 from cifar_lightning.study.spec import Study, System
 from cifar_lightning.study.store import FoundRun, why_not
+
+# Sources of before that train the same: by `environment.package_digest`, with the reason. To be emptied when the
+# numbers of a run change.
+ACCEPTED_DIGESTS = {"04830c8961ab": "c0ab886, before the package was rearranged; the same metrics.csv byte for byte"}
 
 
 @dataclass(frozen=True)
@@ -138,42 +142,39 @@ def make_plan(
         accept_source: count runs of another source.
         retry_failed: failed runs are to run once more; by default a failure is a result, which stays visible.
     """
-    return [
-        _task(system, resolved[system.name], seed, found[system.name], digest, accept_source, retry_failed)
-        for system in study.systems
-        for seed in system.seeds
-    ]
+    tasks = []
+    for system in study.systems:
+        settings = resolved[system.name].settings
+        for seed in system.seeds:
+            counting, rejected = [], []
+            for run in (run for run in found[system.name] if run.seed == seed):
+                if reason := why_not(run, settings) or ("" if accept_source else _another_source(run, digest)):
+                    rejected.append(f"{run.name}: {reason}")
+                else:
+                    counting.append(run)
+            tasks.append(_task(system, resolved[system.name], seed, counting, rejected, retry_failed))
+    return tasks
+
+
+def _another_source(run: FoundRun, digest: str) -> str:
+    if run.is_published or {digest, *ACCEPTED_DIGESTS}.issuperset(run.record.digests):
+        return ""
+    return f"the package's source was {', then '.join(run.record.digests)} and is {digest} (--accept-source)"
 
 
 def _task(
-    system: System,
-    resolved: Resolved,
-    seed: int,
-    found: list[FoundRun],
-    digest: str,
-    accept_source: bool,
-    retry_failed: bool,
+    system: System, resolved: Resolved, seed: int, counting: list[FoundRun], rejected: list[str], retry_failed: bool
 ) -> Task:
-    counting, rejected = [], []
-    for run in (run for run in found if run.seed == seed):
-        if reason := why_not(run, resolved.settings):
-            rejected.append(f"{run.name}: {reason}")
-        elif run.digests != [digest] and not run.is_published and not accept_source:
-            source = ", then ".join(run.digests)
-            rejected.append(f"{run.name}: the package's source was {source} and is {digest} (--accept-source)")
-        else:
-            counting.append(run)
-
     def newest(*statuses: str) -> FoundRun | None:
-        return next((run for run in reversed(counting) if run.status in statuses), None)
+        return next((run for run in reversed(counting) if run.record.status in statuses), None)
 
     if (done := newest("finished")) is not None:
         return Task(system, resolved, seed, DONE, f"{done.name}{', published' if done.is_published else ''}", done)
     if (last := newest("failed", "interrupted", "running")) is None:
         reason = f"not counted: {rejected[-1]}" if rejected else "no run yet"
         return Task(system, resolved, seed, NEW, reason)
-    if last.status == "failed" and not retry_failed:
-        return Task(system, resolved, seed, FAILED, f"{last.record.get('error', '?')} (--retry-failed)", last)
+    if last.record.status == "failed" and not retry_failed:
+        return Task(system, resolved, seed, FAILED, f"{last.record.error or '?'} (--retry-failed)", last)
     if last.checkpoint:
         return Task(system, resolved, seed, RESUME, f"{last.name} after epoch {last.epochs}", last)
     return Task(system, resolved, seed, NEW, f"{last.name} left no checkpoint here")

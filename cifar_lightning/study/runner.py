@@ -184,9 +184,9 @@ def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]])
                 per_epoch_s = median(_epoch_s(run) for run in own)
             elif finished:
                 per_flop_s = median(
-                    _epoch_s(run) / _epoch_flop(other, run.record["data"]["train"]) for other, run in finished
+                    _epoch_s(run) / _epoch_flop(other, run.record.data["train"]) for other, run in finished
                 )
-                images = median(run.record["data"]["train"] for _, run in finished)
+                images = median(run.record.data["train"] for _, run in finished)
                 per_epoch_s = per_flop_s * _epoch_flop(task, images)
             else:
                 return None
@@ -203,7 +203,7 @@ def duration(seconds: float) -> str:
 
 
 def _epoch_s(run: FoundRun) -> float:
-    timings = run.record["timings"]
+    timings = run.record.timings
     return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
 
 
@@ -283,7 +283,7 @@ class StudyProgress:
             accuracy, loss = (
                 METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss")
             )
-            took = duration(run.record["timings"]["train_s"])
+            took = duration(run.record.timings["train_s"])
             self.say(f"{name}  test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}")
         elif exit_code in (130, 143):
             self.say(f"{name}  stopped in epoch {child.epoch() + 1}, goes on next time")

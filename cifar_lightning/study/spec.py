@@ -83,7 +83,7 @@ class Study:
     comparisons: tuple[tuple[str, str], ...] = ()  # (system, the one that it is compared with)
     claims: tuple[Claim, ...] = ()
     introduction: str = ""
-    published: Path | None = None  # a folder of runs that count as well
+    published: Path | None = None  # a folder of results, whose runs of this study count as well
     seeds: tuple[int, ...] = (0,)  # of systems that name none
 
     @property

@@ -1,7 +1,6 @@
 """What a run says of itself before its training, on the console and in TensorBoard."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -11,21 +10,20 @@ from rich.table import Table
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.nets.summary import LayerTable, as_markdown, shape_text
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 
 
-def introduce(
-    experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: dict[str, Any]
-) -> None:
+def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: RunRecord) -> None:
     """Says what is about to run; TensorBoard has it from the run's first session."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
-    if record["dropped_per_epoch"]:
+    if record.dropped_per_epoch:
         console.print(
-            f"        {record['dropped_per_epoch']} image(s) of each epoch cannot be shared out evenly and rest"
+            f"        {record.dropped_per_epoch} image(s) dropped per epoch: devices take equal shares"
         )
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
@@ -36,7 +34,7 @@ def introduce(
         table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
     table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
     console.print(table)
-    if isinstance(trainer.logger, RunTensorBoard) and "resumed" not in record:
+    if isinstance(trainer.logger, RunTensorBoard) and not record.resumed:
         writer = trainer.logger.experiment
         writer.add_text("data", f"{data.source}: {_sizes(data)}")
         writer.add_text("layers", as_markdown(layers))

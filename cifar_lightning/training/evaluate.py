@@ -14,7 +14,7 @@ from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.metrics import Evaluation, reliability
 from cifar_lightning.nets.tta import TTA, Views
 from cifar_lightning.process import is_rank_zero, scratch_folder
-from cifar_lightning.runs import calibration, checkpoint, figures, run_dir
+from cifar_lightning.runs import calibration, figures, run_dir
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.training.callbacks.scorer import Scored, Scorer
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
@@ -105,14 +105,15 @@ def save_figures(data: CIFAR10DataModule, scored: Scored, folder: Path, logger: 
 
 def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     experiment = Scoring(verb, arguments)
-    path = experiment.checkpoint
-    assert path is not None
+    loaded = experiment.loaded
+    assert loaded is not None
+    path = loaded.path
     calibrates = bool(experiment.config.calibrate)
     if experiment.datamodule.val_size == 0 and (calibrates or verb == "validate"):
         lost = "a temperature cannot be fitted" if calibrates else "there is nothing to score"
         raise ConfigError(f"{path} was trained without a validation split (data.val_size 0): {lost}")
-    check_frozen(checkpoint.config_of(experiment.content), experiment.resolved(), FROZEN_DATA)
-    checkpoint.load_weights(experiment.model, experiment.content, path)
+    check_frozen(loaded.config, experiment.resolved(), FROZEN_DATA)
+    loaded.load_into(experiment.model)
     experiment.datamodule.prepare_data()
     for stage in (verb, *(["validate"] if calibrates else [])):
         experiment.datamodule.setup(stage)
@@ -124,7 +125,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         validated = {view: score(experiment, trainer, "validate", tta) for view, tta in views.items()}
         fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
     scores = {view: score(experiment, trainer, verb, tta) for view, tta in views.items()}
-    if calibrates and experiment.changed_on_disk:
+    if calibrates and loaded.changed_on_disk:
         raise CheckpointError(
             f"{path} was replaced while it was scored, by a training that goes on; a temperature for weights that are "
             "gone is of no use: calibrate when the training has ended, or a copy of the file"
@@ -139,7 +140,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     data = experiment.datamodule
     result = {
         "checkpoint": path.name,
-        "epochs": len(experiment.content["callbacks"]["LearningCurves"]["rows"]),
+        "epochs": loaded.epochs,
         "source": data.source,
         "precision": experiment.config.trainer.precision,
         **sections.pop("none"),
@@ -156,7 +157,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     figures.save(figures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
     if fits and is_rank_zero():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
-        written.append(calibration.store(path, experiment.checkpoint_sha256, fits, fitted_on))
+        written.append(calibration.store(path, loaded.sha256, fits, fitted_on))
     _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
     for view, its in scores.items():
         named = [] if view == "none" else [f"TTA {view}"]

@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,9 @@ from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
 from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.runs import environment, figures, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
-from cifar_lightning.runs.checkpoint import config_of, load_weights
+from cifar_lightning.runs.record import RunRecord, Session, read_record, write_record
 from cifar_lightning.runs.run_dir import in_use
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
-from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.console import introduce
 from cifar_lightning.training.evaluate import save_figures, score, summary_line
@@ -51,13 +51,13 @@ def fit(arguments: list[str]) -> int:
     return 0
 
 
-def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any], layers: LayerTable) -> None:
+def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord, layers: LayerTable) -> None:
     data = experiment.datamodule
-    dropped = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
-    record |= {"data": data.sizes, "dropped_per_epoch": dropped, "parameters": layers.parameters}
-    run_dir.write_record(folder, record)
+    record.data, record.parameters = data.sizes, layers.parameters
+    record.dropped_per_epoch = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
+    write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml)
-    started = dict(record)
+    started = replace(record)
     try:
         if is_rank_zero():
             introduce(experiment, parts.trainer, folder, layers, record)
@@ -67,7 +67,7 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: dict[s
         end_other_ranks(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
-            run_dir.write_record(folder, started | {"status": status, "error": f"{type(error).__name__}: {error}"})
+            write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             if not parts.curves.rows:
                 _withdraw(folder, record)
@@ -94,18 +94,18 @@ def _layers(experiment: Experiment) -> LayerTable:
 
 def _check_resume(experiment: Experiment) -> dict[str, Any]:
     """Before anything is written: do the weights fit, and may the settings that changed change?"""
-    if experiment.checkpoint is None:
+    if experiment.loaded is None:
         return {}
-    load_weights(experiment.model, experiment.content, experiment.checkpoint)
-    return optimizer_changes(config_of(experiment.content), experiment.resolved(), experiment.content)
+    experiment.loaded.load_into(experiment.model)
+    return optimizer_changes(experiment.loaded, experiment.resolved())
 
 
-def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, dict[str, Any]]:
+def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, RunRecord]:
     """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones.
 
     Nobody else can train in the folder until `held` is closed.
     """
-    session = {
+    session: dict[str, Any] = {
         "started_at": _now(),
         "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
         **environment.commit(),
@@ -113,26 +113,28 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         "versions": environment.versions(),
         "hardware": environment.hardware(experiment.accelerator),
     }
-    if experiment.checkpoint is not None and experiment.checkpoint.name == "last.ckpt" and is_rank_zero():
-        folder = run_dir.run_of(experiment.checkpoint)
+    loaded = experiment.loaded
+    if loaded is not None and loaded.path.name == "last.ckpt" and is_rank_zero():
+        folder = run_dir.run_of(loaded.path)
         if folder is not None:
             held.enter_context(in_use(folder))
-            if experiment.changed_on_disk:
+            if loaded.changed_on_disk:
                 raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
             for place in (folder, folder / run_dir.CHECKPOINTS):
                 sweep(place)
-            record = run_dir.read_record(folder)
-            epochs = experiment.content["callbacks"][LearningCurves.__name__]["rows"]
-            is_scored = "test" in record.get("metrics", {}) or not experiment.config.final_test
-            limits = [name for name in ("max_epochs", "max_steps", "max_time") if _limit(record["config"], name)]
-            has_more = any(_limit(record["config"], name) != _limit(experiment.resolved(), name) for name in limits)
-            if record["status"] == "finished" and is_scored and not has_more:
+            record = read_record(folder)
+            before, now = record.config["trainer"], experiment.resolved()
+            is_scored = "test" in record.metrics or not experiment.config.final_test
+            limits = [name for name in ("max_epochs", "max_steps", "max_time") if before[name]]
+            has_more = any(before[name] != now["trainer"][name] for name in limits)
+            if record.status == "finished" and is_scored and not has_more:
                 raise ConfigError(
-                    f"{folder} has finished its {len(epochs)} epochs; give a higher --trainer.max_epochs to go on"
+                    f"{folder} has finished its {loaded.epochs} epochs; give a higher --trainer.max_epochs to go on"
                 )
-            record.setdefault("resumed", []).append(session)
-            now = {"config": experiment.resolved(), "precision": experiment.config.trainer.precision}
-            return folder, record | now | {"status": "running", "seed": experiment.seed}
+            record.resumed.append(Session(**session))
+            record.status, record.seed, record.config = "running", experiment.seed, now
+            record.precision = experiment.config.trainer.precision
+            return folder, record
     synthetic = experiment.datamodule.synthetic
     recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
     if is_rank_zero():
@@ -140,30 +142,26 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         held.enter_context(in_use(folder))
     else:
         folder = scratch_folder()
-    return folder, {
-        "recipe": recipe,
-        "seed": experiment.seed,
-        "status": "running",
-        "source": experiment.datamodule.source,
-        "synthetic": synthetic,
+    return folder, RunRecord(
+        recipe=recipe,
+        seed=experiment.seed,
+        status="running",
+        source=experiment.datamodule.source,
+        synthetic=synthetic,
+        precision=experiment.config.trainer.precision,
+        started_from=str(loaded.path) if loaded is not None else None,
+        config=experiment.resolved(),
         **session,
-        "precision": experiment.config.trainer.precision,
-        "started_from": str(experiment.checkpoint) if experiment.checkpoint else None,
-        "config": experiment.resolved(),
-    }
+    )
 
 
-def _limit(config: dict[str, Any], name: str) -> Any:
-    return config["trainer"][name]
-
-
-def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[str, Any]) -> None:
+def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord) -> None:
     """The final score, the record and TensorBoard's last entries."""
     trainer, timer, curves = parts
-    if experiment.checkpoint is not None and trainer.global_step == experiment.content["global_step"]:
+    if experiment.loaded is not None and trainer.global_step == experiment.loaded.content["global_step"]:
         # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
-        load_weights(experiment.model, experiment.content, experiment.checkpoint)
-    record.pop("speed", None)  # of the training before it was extended
+        experiment.loaded.load_into(experiment.model)
+    record.speed = {}  # not of the training before it was extended
     metrics: dict[str, Any] = {"epochs": len(curves.rows), **({"last_epoch": curves.rows[-1]} if curves.rows else {})}
     if experiment.config.trainer.fast_dev_run:
         print("test    not scored: fast_dev_run tries the code on a few batches, and the test set is scored whole")
@@ -178,29 +176,21 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: dict[
             metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
         if took := timer.speed():
-            record["speed"] = took
+            record.speed = took
             print(_speed_line(took))
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
     board = trainer.logger if isinstance(trainer.logger, RunTensorBoard) else None
-    if board and trainer.is_global_zero and "finished_at" not in record:  # a finished run that is extended has it
+    if board and trainer.is_global_zero and record.finished_at is None:  # a finished run that is extended has it
         # Now and not earlier: drawing takes a good part of the time of a short training.
         samples = figures.sample_grid(*experiment.datamodule.images_of("train"), experiment.datamodule.class_names)
         board.experiment.add_figure("data/samples of each class", samples)
-    record |= {
-        "status": "finished",
-        "data": experiment.datamodule.sizes,
-        "finished_at": _now(),
-        "timings": {
-            "train_s": round(sum(row["train_s"] for row in timer.rows), 1),
-            "val_s": round(sum(row["val_s"] for row in timer.rows), 1),
-        },
-        "metrics": metrics,
-    }
-    record.pop("error", None)
-    run_dir.write_record(folder, record)
+    record.status, record.error, record.finished_at, record.metrics = "finished", None, _now(), metrics
+    record.data = experiment.datamodule.sizes
+    record.timings = {name: round(sum(row[name] for row in timer.rows), 1) for name in ("train_s", "val_s")}
+    write_record(folder, record)
     if board:
-        board.log_result(record["config"], metrics, len(curves.rows))
+        board.log_result(record.config, metrics, len(curves.rows))
         board.finalize("success")
     print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
 
@@ -211,9 +201,9 @@ def _speed_line(took: dict[str, float]) -> str:
     return f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}"
 
 
-def _withdraw(folder: Path, record: dict[str, Any]) -> None:
+def _withdraw(folder: Path, record: RunRecord) -> None:
     """Takes a new run's folder back when wrong settings keep it from its first epoch, if it has saved nothing."""
-    if "resumed" not in record and not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
+    if not record.resumed and not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
         shutil.rmtree(folder)
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.optim import schedules
+from cifar_lightning.runs.checkpoint import Checkpoint
 from cifar_lightning.runs.settings import setting
-from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 
 # What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
 FROZEN_DATA = {
@@ -40,13 +40,12 @@ FROZEN_WITH_SCHEDULE = ("data.batch_size", "trainer.accumulate_grad_batches", "t
 FROZEN_WITHIN_EPOCH = ("data.batch_size", "data.augment", "seed_everything")
 
 
-def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]:
     """Checks the changes of settings between a checkpoint and the run that goes on from it.
 
     Args:
-        before: the checkpoint's resolved configuration.
+        loaded: the checkpoint.
         now: the resolved configuration with the flags.
-        content: the checkpoint.
 
     Returns:
         The optimizer's settings that changed, such as `lr`: restoring its state would undo them, so they must be set
@@ -55,11 +54,13 @@ def optimizer_changes(before: dict[str, Any], now: dict[str, Any], content: dict
     Raises:
         ConfigError: a setting changed that must not.
     """
+    before, limit = loaded.config, setting(now, "trainer.max_epochs")
     check_frozen(before, now, FROZEN_ON_RESUME)
-    epochs, limit = len(content["callbacks"][LearningCurves.__name__]["rows"]), setting(now, "trainer.max_epochs")
-    if limit is not None and 0 <= limit < epochs:
-        raise ConfigError(f"trainer.max_epochs {limit} is below the {epochs} epochs that the checkpoint has; raise it")
-    if is_within_epoch(content):
+    if limit is not None and 0 <= limit < loaded.epochs:
+        raise ConfigError(
+            f"trainer.max_epochs {limit} is below the {loaded.epochs} epochs that the checkpoint has; raise it"
+        )
+    if loaded.is_within_epoch:
         for name in FROZEN_WITHIN_EPOCH:
             if setting(before, name) != setting(now, name):
                 raise ConfigError(
@@ -87,8 +88,3 @@ def check_frozen(before: dict[str, Any], now: dict[str, Any], kept: dict[str, st
     for name, reason in kept.items():
         if setting(before, name) != setting(now, name):
             raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")
-
-
-def is_within_epoch(content: dict[str, Any]) -> bool:
-    """Whether a checkpoint was written between two batches of an epoch and not at its end."""
-    return len(content["callbacks"][LearningCurves.__name__]["rows"]) <= content["epoch"]

@@ -15,6 +15,7 @@ from cifar_lightning.config.parser import Experiment
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
+from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.checkpoint import EpochCheckpoint, LastCheckpoint
 from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.graceful_stop import GracefulStop
@@ -37,7 +38,7 @@ class Assembly(NamedTuple):
     curves: LearningCurves
 
 
-def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], changes: dict[str, Any]) -> Assembly:
+def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: dict[str, Any]) -> Assembly:
     """Builds what `fit` trains with.
 
     Args:
@@ -52,14 +53,14 @@ def assemble(experiment: Experiment, folder: Path, record: dict[str, Any], chang
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / run_dir.CHECKPOINTS / "last.ckpt"
-    title = f"{record['recipe']}, seed {record['seed']}, {record['source']}"
+    title = f"{record.recipe}, seed {record.seed}, {record.source}"
     callbacks: list[Callback] = [
         *([CompileWarmup()] if experiment.model.compiles else []),
         guard := NanGuard(),
         timer := Timer(folder),
         curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
         ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
-        RunState(experiment.resolved_yaml, {key: record[key] for key in IDENTITY}, changes),
+        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
         GracefulStop(last if keeps_checkpoints else None),
     ]
     if keeps_checkpoints:
@@ -88,7 +89,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     if asked.profiler is None:
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
-    settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO()]
+    settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:

@@ -24,7 +24,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def content_of(folder: Path, which: str = "last") -> dict[str, Any]:
-    return checkpoint.read(folder / "checkpoints" / f"{which}.ckpt")
+    return checkpoint.load(folder / "checkpoints" / f"{which}.ckpt").content
 
 
 def epochs_of(folder: Path) -> list[int]:

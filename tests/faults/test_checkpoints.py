@@ -123,7 +123,7 @@ def test_a_harmed_checkpoint_is_refused_and_a_good_one_named(
 
 def test_a_flipped_byte_is_damage(cli: ForkServer, last: Path) -> None:
     whole = last.read_bytes()
-    weight = checkpoint.read(last)["state_dict"]["net.layers.output.weight"].contiguous().numpy().tobytes()
+    weight = checkpoint.load(last).content["state_dict"]["net.layers.output.weight"].contiguous().numpy().tobytes()
     place = whole.index(weight)
     last.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     torch.load(last, weights_only=True)  # torch itself does not notice
@@ -132,14 +132,14 @@ def test_a_flipped_byte_is_damage(cli: ForkServer, last: Path) -> None:
 
 
 def test_every_flip_of_a_bit_is_told_or_harmless(last: Path, tmp_path: Path) -> None:
-    whole, good = last.read_bytes(), checkpoint.read(last)
+    whole, good = last.read_bytes(), checkpoint.load(last).content
     draw, path, told = random.Random(0), tmp_path / "flipped.ckpt", 0
     mark = len(whole) - checkpoint.COMMENT_BYTES
     for _ in range(FLIPS):
         place = draw.randrange(len(whole))
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << draw.randrange(8))]) + whole[place + 1 :])
         try:
-            content = checkpoint.read(path)
+            content = checkpoint.load(path).content
         except CheckpointError:
             told += 1
         else:
@@ -152,7 +152,7 @@ def test_every_flip_of_a_bit_is_told_or_harmless(last: Path, tmp_path: Path) -> 
 def test_a_pickle_bomb_does_not_go_off(cli: ForkServer, last: Path, tmp_path: Path, form: str) -> None:
     sentinel = tmp_path / "went off"
     if form == "torch":
-        torch.save({**checkpoint.read(last), "bomb": Bomb(sentinel)}, last)
+        torch.save({**checkpoint.load(last).content, "bomb": Bomb(sentinel)}, last)
     else:
         last.write_bytes(pickle.dumps(Bomb(sentinel)))
     for verb in ("fit", "test", "validate"):
@@ -162,7 +162,7 @@ def test_a_pickle_bomb_does_not_go_off(cli: ForkServer, last: Path, tmp_path: Pa
 
 
 def test_a_class_to_import_is_not_imported(cli: ForkServer, last: Path) -> None:
-    content = checkpoint.read(last)
+    content = checkpoint.load(last).content
     section = content["cifar_lightning"]
     section["config"] = section["config"].replace("cifar_lightning.nets.report_cnn.ReportCNN", "evil_module.Net")
     checkpoint.write(content, last)

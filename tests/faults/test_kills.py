@@ -64,7 +64,7 @@ def test_a_kill_in_a_save_leaves_a_checkpoint_that_loads(cli: ForkServer, number
     faults: list[Fault] = [("save_every_step", {}), ("in_save", {"number": save, "place": place})]
     exit_code, _, err = cli.run("fit", *EVERYTHING, "--final_test=false", faults=faults)
     assert exit_code == -9, err
-    content = checkpoint.load(only_run() / "checkpoints" / "last.ckpt")
+    content = checkpoint.load(only_run() / "checkpoints" / "last.ckpt").content
     # There is one save a step: an epoch's last step has only that of its end.
     assert content["global_step"] == (save + 1 if place == "after the move" else save)
 

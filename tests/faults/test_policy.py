@@ -58,7 +58,7 @@ def test_another_thread_count_is_told(cli: ForkServer) -> None:
 def test_another_machine_is_told(cli: ForkServer) -> None:
     folder = stopped(cli, 7)
     path = folder / "checkpoints" / "last.ckpt"
-    content = checkpoint.read(path)
+    content = checkpoint.load(path).content
     machine = content["cifar_lightning"]["machine"]
     assert set(machine) == {"device", "devices", "threads", "cpu", "torch"}
     machine |= {"device": "NVIDIA H100", "torch": "2.11.0"}

@@ -15,7 +15,7 @@ REPORT = PROJECT / "configs" / "report"
 def test_the_report_s_study_has_its_systems_seeds_and_claims() -> None:
     study = read_study(REPORT)
     assert study.path == REPORT / "study.yaml"
-    assert (study.name, study.reference, study.published) == ("report", "final", Path("results/report"))
+    assert (study.name, study.reference, study.published) == ("report", "final", Path("results"))
     seeds = {system.name: len(system.seeds) for system in study.systems}
     assert {name for name, n in seeds.items() if n == 3} == {"final", "batch256", "narrow"}
     assert {config.stem for config in REPORT.glob("*.yaml")} - {"study"} <= set(seeds)

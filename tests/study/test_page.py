@@ -152,7 +152,7 @@ def test_both_pages_say_the_same(study: Path) -> None:
 def test_a_published_study_is_its_small_files(study: Path) -> None:
     local = gather(study, "--publish", "published")
     published = {path.relative_to("published").as_posix(): path for path in Path("published").glob("**/*.*")}
-    runs = [name for name in published if name.startswith("runs/") and published[name].is_file()]
+    runs = [name for name in published if name.startswith("runs/tiny-") and published[name].is_file()]
     assert len(runs) == 8
     for name, path in published.items():
         if path.is_file():
@@ -161,14 +161,14 @@ def test_a_published_study_is_its_small_files(study: Path) -> None:
     # On another machine: no run folder, and the same page.
     shutil.rmtree("lightning_logs")
     assert gather(study, "--publish", "published") == local
-    assert (Path("published") / "report.md").read_bytes() == local["report.md"]
-    assert "report.html" not in published
+    assert (Path("published") / "tiny" / "report.md").read_bytes() == local["report.md"]
+    assert "tiny/report.html" not in published
     # A figure of a system that is gone goes with it; the runs stay.
-    assert "figures/curve-single.svg" in published
+    assert "tiny/figures/curve-single.svg" in published
     study.write_text(STUDY.replace("  single: {", "  renamed: {").replace("[single, plain]", "[renamed, plain]"))
     with pytest.raises(RunsFailed):
         main([str(study), "--gather", "--publish", "published"])
-    assert not (Path("published") / "figures" / "curve-single.svg").exists()
+    assert not (Path("published") / "tiny" / "figures" / "curve-single.svg").exists()
     assert len(list(Path("published").glob("runs/*/*.json"))) == 8
 
 

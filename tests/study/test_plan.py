@@ -9,8 +9,7 @@ from study.fakes import write_run, write_study
 
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable
-from cifar_lightning.runs import environment
-from cifar_lightning.runs.settings import without_folders
+from cifar_lightning.runs import environment, record
 from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Resolved, Task, make_plan, resolve
 from cifar_lightning.study.runner import Slot, allocate_devices, command, duration, estimate_s
 from cifar_lightning.study.spec import read_study
@@ -94,6 +93,17 @@ def test_a_run_of_another_source_counts_only_when_accepted() -> None:
     assert planned(accept_source=True)[0].action == DONE
 
 
+def test_a_source_of_before_that_trains_the_same_is_accepted() -> None:
+    """That of commit c0ab886, alone or as the source under the first part of a run that went on."""
+    digest = "04830c8961ab"
+    fake(package_digest=digest)
+    assert planned()[0].action == DONE
+    fake(seed=1, package_digest=digest, resumed=[{"package_digest": environment.package_digest()}])
+    assert planned()[1].action == DONE
+    fake("wide", package_digest=digest, resumed=[{"package_digest": "0123456789ab"}])
+    assert planned()[2].action == NEW
+
+
 def test_a_run_that_went_on_with_another_source_has_two() -> None:
     fake(resumed=[{"package_digest": "0123456789ab"}])
     assert planned()[0].action == NEW
@@ -125,9 +135,8 @@ def test_a_failure_stays_until_it_is_tried_again() -> None:
 
 
 def publish_run(run: FoundRun, published: Path) -> Path:
-    target = published / "runs" / "plain" / f"{run.name}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(without_folders(run.content)))
+    target = published / "runs" / "tiny-plain" / f"{run.name}.json"
+    record.write_run(target, run.content)
     return target
 
 

@@ -1,0 +1,175 @@
+"""`record`: a finished run's figures into `results/`, and from there into the README's table of recipes."""
+
+import argparse
+import json
+import shlex
+import statistics
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.runs.atomic import write_bytes, write_text
+from cifar_lightning.runs.environment import place
+from cifar_lightning.runs.record import RESULTS, RUNS, RunFiles, RunRecord, read_files, read_run, write_run
+from cifar_lightning.runs.run_dir import CHECKPOINTS
+from cifar_lightning.runs.settings import differing, settings_of
+
+README = Path("README.md")
+BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
+END = "<!-- end of results -->"
+
+# What the course report says of its own systems, by recipe, in its own words.
+REPORT_SAYS = {
+    "final": "78.34%",
+    "batch256": "worse than final",
+    "narrow": "worse than final",
+    "no_dropout": "about 63%",
+}
+
+TEST_IMAGES = 10_000
+
+# Flags that leave the recipe what it is: which one, which seed, and where things lie.
+CONFIG_FLAGS = ("-c", "--config")
+NEUTRAL_FLAGS = {
+    "-m", *CONFIG_FLAGS, "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
+    "--trainer.enable_progress_bar", "--final_test",
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Records the runs named in `argv` and writes the README's table anew.
+
+    Raises:
+        ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
+        OutputError: a run cannot be read, or a file cannot be written.
+    """
+    parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
+    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
+    arguments = parser.parse_args(argv)
+    readme = README.read_text(encoding="utf-8") if README.is_file() else f"{BEGIN}\n{END}"
+    replace_table(readme, "")  # complains before anything is written
+    for folder in arguments.run:
+        print(f"recorded {record_run(folder, RESULTS)}")
+    table = render_table(read_results(RESULTS))
+    if README.is_file():
+        write_text(README, replace_table(readme, table))
+        print(f"written  the table in {README}")
+    else:
+        print(table)
+    return 0
+
+
+def record_run(folder: Path, results: Path) -> Path:
+    """Writes one run's JSON and its curves.png; recording it again replaces them.
+
+    Returns:
+        The JSON's path.
+    """
+    files = read_files(folder)
+    run, test = files.run, folder / "test.json"
+    if run.synthetic:
+        raise ConfigError(f"{folder} trained on the synthetic stand-in: that is not a result on CIFAR-10")
+    if run.status != "finished" or "test" not in run.metrics:
+        raise ConfigError(
+            f"{folder} is {run.status} and has no final test score; finish it with: python -m cifar_lightning "
+            f"fit --ckpt {folder / CHECKPOINTS / 'last.ckpt'} --final_test true"
+        )
+    target = results / RUNS / run.recipe / f"{folder.resolve().name}.json"
+    _check_identity(folder, run, target, read_results(results))
+    try:
+        curves = (folder / "curves.png").read_bytes()
+        test_verb = json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None
+    except OSError as error:
+        raise OutputError(f"cannot record {folder}: {error}") from error
+    write_run(target, replace(files, test_verb=test_verb))
+    write_bytes(target.with_suffix(".png"), curves)
+    return target
+
+
+def _check_identity(folder: Path, run: RunRecord, target: Path, recorded: Iterable[tuple[Path, RunFiles]]) -> None:
+    """A recipe's name stands for its settings: only runs of exactly those are its results.
+
+    Raises:
+        ConfigError: flags changed the recipe, the code is in no commit, the test was not whole, or the recipe's
+            recorded runs have other settings or this seed already.
+    """
+    first, *later = [_flags(session.command) for session in run.sessions]
+    # The first --config names the recipe: one more beside it, or when the run went on, makes it something else.
+    configs = [flag for flags in (first, *later) for flag in flags if flag in CONFIG_FLAGS]
+    one_more = configs[1:] if set(first) & set(CONFIG_FLAGS) else configs
+    if changed := (set(first).union(*later) - NEUTRAL_FLAGS) | set(one_more):
+        raise ConfigError(
+            f"{folder} is not the recipe {run.recipe}: {', '.join(sorted(changed))} changed it; put the settings "
+            "into a YAML file of their own, commit it and train with --config"
+        )
+    if any(session.dirty is not False for session in run.sessions):
+        raise ConfigError(f"{folder} ran code that is in no commit: commit first, then train")
+    tested = run.metrics["test"]["images"]
+    if tested != TEST_IMAGES:
+        raise ConfigError(f"{folder} was tested on {tested:,} images; a result needs all {TEST_IMAGES:,}")
+    for path, other in recorded:
+        if path == target or other.run.recipe != run.recipe:
+            continue
+        if other.run.seed == run.seed:
+            raise ConfigError(f"{folder}: seed {run.seed} of {run.recipe} is recorded already, in {path}")
+        if differing(settings_of(run.config), settings_of(other.run.config)):
+            raise ConfigError(f"{folder} and {path} have the recipe's name in common and not its settings")
+
+
+def _flags(command: str) -> list[str]:
+    return [part.partition("=")[0] for part in shlex.split(command) if part.startswith("-")]
+
+
+def read_results(results: Path) -> list[tuple[Path, RunFiles]]:
+    """Every run that `record` has written, with its path, ordered by path: those that lie under their recipe's name."""
+    archived = [(path, read_run(path)) for path in sorted((results / RUNS).glob("*/*.json"))]
+    return [(path, files) for path, files in archived if path.parent.name == files.run.recipe]
+
+
+def render_table(recorded: Iterable[tuple[Path, RunFiles]]) -> str:
+    """The README's table in Markdown: one line per recipe, over all of its recorded seeds."""
+    recipes: dict[str, list[tuple[Path, RunRecord]]] = {}
+    for path, files in recorded:
+        recipes.setdefault(files.run.recipe, []).append((path, files.run))
+    lines = [
+        "| recipe | trained on | batch | epochs | test accuracy | n | the report says | training took | runs |",
+        "|---|--:|--:|--:|--:|--:|--:|---|---|",
+    ]
+    for recipe, members in sorted(recipes.items()):
+        first, runs = members[0][1], [run for _, run in members]
+        accuracies = [run.metrics["test"]["accuracy"] for run in runs]
+        deviation = f" ± {statistics.stdev(accuracies):.2%}" if len(runs) > 1 else ""
+        minutes = statistics.median(run.timings["train_s"] for run in runs) / 60
+        cells = (
+            recipe,
+            f"{first.data['train']:,}",
+            first.config["data"]["batch_size"],
+            first.metrics["epochs"],
+            f"{statistics.mean(accuracies):.2%}{deviation}",
+            len(runs),
+            REPORT_SAYS.get(recipe, ""),
+            f"{minutes:.0f} min, {place(first.hardware)}, {first.precision}",
+            " ".join(f"[s{run.seed}]({path.as_posix()})" for path, run in members),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def replace_table(readme: str, table: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
+    """`readme` with `table` between two marks, by default those of the results.
+
+    Raises:
+        ConfigError: the marks are not there, once each and in order.
+    """
+    before, begin, rest = readme.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
+    if not begin or not end:
+        raise ConfigError(f"{README} has no place for the table: it needs the lines {begin_mark!r} and {end_mark!r}")
+    return f"{before}{begin_mark}\n{table}\n{end_mark}{after}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
