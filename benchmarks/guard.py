@@ -2,7 +2,7 @@
 
     python benchmarks/guard.py
 
-trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) once, on one thread, and puts `FiniteGuard` in
+trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) once, on one thread, and puts `NanGuard` in
 and takes it out in turn, a block of steps at a time: two trainings differ by more than the guard costs. It prints the
 difference of a step in microseconds of the process's own time, which a busy machine disturbs least. That is the cost on
 a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the device, which no CPU can
@@ -21,7 +21,7 @@ from cifar_lightning.bench.measure import difference, summaries
 from cifar_lightning.bench.one_layer import OneLayer
 from cifar_lightning.bench.quiet import out_of_sight, signal_handlers_kept
 from cifar_lightning.data.loader import TensorLoader
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.trainer import NoProfiler
 
 BATCH_SIZE, WARMUP_STEPS, BLOCK_STEPS, ROUNDS = 30, 200, 200, 50
@@ -69,7 +69,7 @@ class Turns(Callback):
 def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, Any]:
     """`us_per_step` of both, and `guard_us`, what the guard costs beside the block without before it, by rounds."""
     torch.set_num_threads(1)
-    turns, steps = Turns(FiniteGuard(), block_steps), WARMUP_STEPS + 2 * rounds * block_steps
+    turns, steps = Turns(NanGuard(), block_steps), WARMUP_STEPS + 2 * rounds * block_steps
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (30_000, 32, 32, 3), dtype=torch.uint8)
     loader = TensorLoader(pixels, torch.randint(0, 10, (len(pixels),)), batch_size=BATCH_SIZE, shuffle=True)

@@ -24,7 +24,7 @@ from cifar_lightning import process
 from cifar_lightning.bench.measure import Summary, interleave, ratios, summaries
 from cifar_lightning.bench.workbench import find_data
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data.layout import CLASS_NAMES
+from cifar_lightning.data.download import CLASS_NAMES
 from cifar_lightning.inference import export, preprocess
 from cifar_lightning.inference.export import graph_of
 from cifar_lightning.inference.inputs import read_all

@@ -1,6 +1,5 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
-from collections.abc import Iterator
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -68,7 +67,7 @@ class Classifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.tta = tta
         self.max_steps: int | None = None  # of the whole training, where it is limited by steps
-        self.uses_tta = False  # in the evaluation that comes next
+        self.evaluation_tta: TTA | None = None  # views averaged in the next evaluation; `evaluate.score` sets it
         self.validated: dict[str, float] = {}  # this epoch's last validation, also one from before a resume
         self.compiles, self._is_compiled = compile, False
 
@@ -87,21 +86,29 @@ class Classifier(LightningModule):
         """Whether the final weights are to be evaluated with test-time augmentation as well."""
         return self.tta.views != "none"
 
-    def epoch_metrics(self, split: str) -> dict[str, float]:
-        """`loss` and `accuracy` of `split` in its current or last epoch. Waits for the device: once per epoch."""
-        return self.metrics_of(split).compute()
+    def metrics_of(self, split: str) -> SplitMetrics:
+        """The sums of 'train', 'val' or 'test'."""
+        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[split]
+
+    def step(self, batch: Batch, split: str, tta: TTA | None = None) -> dict[str, Tensor]:
+        """The loss (), logits (B, C) and labels (B,) of a batch, which the sums of `split` count."""
+        images, labels = batch
+        logits = self(images) if tta is None else averaged_logits(self, images, tta)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if split == "train" else 0.0)
+        self.metrics_of(split).update(loss, logits, labels)
+        return {"loss": loss, "logits": logits, "labels": labels}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss () of a batch."""
-        return self._shared_step(batch, "train")["loss"]
+        return self.step(batch, "train")["loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss (), logits (B, C) and labels (B,) of a batch."""
-        return self._shared_step(batch, "val")
+        return self.step(batch, "val", self.evaluation_tta)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss (), logits (B, C) and labels (B,) of a batch."""
-        return self._shared_step(batch, "test")
+        return self.step(batch, "test", self.evaluation_tta)
 
     def on_train_start(self) -> None:
         """Tells the schedule how long the training is; after a resume too, where that may have changed."""
@@ -113,23 +120,23 @@ class Classifier(LightningModule):
         """Before the first step of all, and never on a resume: what the net computes from images."""
         if batch_idx == 0 and self.trainer.global_step == 0 and isinstance(self.net, StartsFromImages):
             images = batch[0]
-            if self.trainer.world_size > 1:  # of all processes together, so that their number makes no difference
+            if self.trainer.world_size > 1:  # whitening must not depend on world_size
                 images = torch.cat([part.to(self.device) for part in distributed.gathered(images.cpu())])
             self.net.start_from_images(images)
 
     def on_train_epoch_start(self) -> None:
         """A new epoch counts from zero; a resumed one does not come by here and goes on counting."""
-        self.metrics_of("train").reset()
+        self.train_metrics.reset()
         self.validated = {}
 
     def on_validation_epoch_start(self) -> None:
         """Validation always starts anew, in every process with the same net."""
-        self.metrics_of("val").reset()
+        self.val_metrics.reset()
         distributed.share_buffers(self.net)
 
     def on_test_epoch_start(self) -> None:
         """A test always starts anew, in every process with the same net."""
-        self.metrics_of("test").reset()
+        self.test_metrics.reset()
         distributed.share_buffers(self.net)
 
     def on_train_epoch_end(self) -> None:
@@ -138,7 +145,7 @@ class Classifier(LightningModule):
         That scheduler steps here and not where Lightning steps it: after the epoch's checkpoint is written, and not at
         all in an epoch that was resumed. An epoch without a validation tells it nothing of `val/...`.
         """
-        figures = {f"train/{name}": value for name, value in self.epoch_metrics("train").items()}
+        figures = {f"train/{name}": value for name, value in self.train_metrics.compute().items()}
         figures |= {f"val/{name}": value for name, value in self.validated.items()}
         self.log_dict(figures, logger=False)
         for config in self.trainer.lr_scheduler_configs:
@@ -163,18 +170,16 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The epoch's sums so far are saved over all processes, since one file stands for all."""
         checkpoint["validated"] = self.validated
-        for name, total in self._sums():
-            summed = distributed.sum_over_ranks(total)
-            for state in _states(checkpoint):
-                state[name] = summed
+        sums = {name: distributed.sum_over_ranks(total) for name, total in self._sums().items()}
+        for state in _states(checkpoint):
+            state.update(sums)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The first process goes on with the sums, the others count from zero."""
+        """Rank 0 goes on with the sums, the others count from zero."""
         self.validated = checkpoint.get("validated", {})
         if self.global_rank > 0:
-            for name, total in self._sums():
-                for state in _states(checkpoint):
-                    state[name] = torch.zeros_like(total)
+            for state in _states(checkpoint):
+                state.update({name: torch.zeros_like(total) for name, total in self._sums().items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over all parameters of the net, with its scheduler if there is one."""
@@ -200,26 +205,13 @@ class Classifier(LightningModule):
             raise ValueError("a schedule over the whole training needs its length: give --trainer.max_epochs")
         return max(min(limits), 1)
 
-    def _shared_step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        images, labels = batch
-        smoothing = self.label_smoothing if split == "train" else 0.0
-        logits = averaged_logits(self, images, self.tta) if self.uses_tta else self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        self.metrics_of(split).update(loss, logits, labels)
-        return {"loss": loss, "logits": logits, "labels": labels}
-
-    def _sums(self) -> Iterator[tuple[str, Tensor]]:
-        for name, metrics in self.named_children():
-            if isinstance(metrics, SplitMetrics):
-                yield from metrics.state_dict(prefix=f"{name}.").items()
-
-    def metrics_of(self, split: str) -> SplitMetrics:
-        """The sums of 'train', 'val' or 'test'."""
-        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[split]
+    def _sums(self) -> dict[str, Tensor]:
+        """The sums of all splits by their names in the state: everything there but the net."""
+        return {name: total for name, total in self.state_dict().items() if not name.startswith("net.")}
 
     def _publish(self, split: str) -> dict[str, float]:
         # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
-        figures = self.epoch_metrics(split)
+        figures = self.metrics_of(split).compute()
         self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, logger=False)
         return figures
 

@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
 
-FIRST_PROCESS_S = 10.0  # how long a follower that fails waits for the first process to fail as well
+FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to report the same error
 
 EXAMPLES = """\
 examples:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _on_sigterm)
     threading.excepthook = _on_thread_error
-    if process.is_follower():
+    if not process.is_rank_zero():
         return _follow(arguments)
     try:
         return _dispatch(arguments)

@@ -1,4 +1,4 @@
-"""What the processes of one run, one per device, decide, share and add up together."""
+"""What the processes of one run, one per device, decide, share and sum up together."""
 
 import signal
 from typing import Any
@@ -8,8 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
-# Batches between two comparisons of notes, where every process must come to the same decision at the same batch.
-COMPARE_EVERY = 50
+COMPARE_EVERY = 50  # batches between two decisions of all processes together, which must fall at the same batch
 
 
 def any_of(trainer: Trainer, decision: bool) -> bool:
@@ -18,14 +17,14 @@ def any_of(trainer: Trainer, decision: bool) -> bool:
 
 
 def decide(trainer: Trainer, batch_idx: int, decision: bool) -> bool:
-    """What is decided after this batch: by one process at once, by several together every `COMPARE_EVERY` batches."""
+    """What is decided after this batch: at once by one process, every `COMPARE_EVERY` batches by several together."""
     if trainer.world_size == 1:
         return decision
     return (batch_idx + 1) % COMPARE_EVERY == 0 and any_of(trainer, decision)
 
 
-def end_followers(trainer: Trainer) -> None:
-    """Where the first process fails the others wait for it: it ends them, before each says so in its own words."""
+def end_other_ranks(trainer: Trainer) -> None:
+    """Where rank 0 fails the others would wait for it: it ends them before they complain as well."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         launcher.kill(signal.SIGKILL)
@@ -41,10 +40,7 @@ def gathered(own: Any) -> list[Any]:
 
 
 def share_buffers(net: nn.Module) -> None:
-    """Gives every process the first one's buffers, such as the running statistics of batch norm.
-
-    Each process has its own since its last step, and the first one's are those that are saved.
-    """
+    """Gives every process rank 0's buffers, such as the running statistics of batch norm: those that are saved."""
     if dist.is_available() and dist.is_initialized():
         for buffer in net.buffers():
             dist.broadcast(buffer, src=0)

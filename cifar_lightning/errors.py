@@ -1,4 +1,4 @@
-"""'Did you mean': the nearest known name to a mistyped one."""
+"""The errors that a user can mend, each with its exit code, and the nearest known name to a mistyped one."""
 
 import difflib
 from collections.abc import Iterable

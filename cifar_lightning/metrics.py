@@ -1,4 +1,4 @@
-"""What is counted over a split, and what a finished evaluation says."""
+"""The sums of a split during an epoch, and the score of a whole split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +26,8 @@ class SplitMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, zero in (
-            ("loss_sum", torch.tensor(0.0)),
-            ("correct", torch.tensor(0)),
-            ("count", torch.tensor(0)),
-        ):
-            self.add_state(name, zero, dist_reduce_fx="sum", persistent=True)
+        for name, zero in {"loss_sum": 0.0, "correct": 0, "count": 0}.items():
+            self.add_state(name, torch.tensor(zero), dist_reduce_fx="sum", persistent=True)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: its mean loss (), logits (B, C) and labels (B,). No value is read back from the device."""
@@ -69,10 +65,10 @@ class Evaluation:
 
 
 class Bin(NamedTuple):
-    """The images whose verdict has a probability within one of the equal parts of 0 to 1."""
+    """The images whose predicted class has a probability within one of the equal parts of 0 to 1."""
 
-    confidence: float  # the mean of their probabilities
-    accuracy: float  # the share of them that is right
+    confidence: float  # the mean of these probabilities
+    accuracy: float
     images: int
 
 
@@ -83,15 +79,14 @@ def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
         logits: float (N, C).
         labels: int64 (N,).
     """
-    confidences, verdicts = logits.softmax(dim=1).max(dim=1)
+    confidences, predicted = logits.softmax(dim=1).max(dim=1)
     edges = torch.linspace(0, 1, CALIBRATION_BINS + 1, dtype=confidences.dtype)
-    bins = (torch.bucketize(confidences, edges, right=True) - 1).clamp_(max=CALIBRATION_BINS - 1)
-    right = (verdicts == labels).double()
-    members = [bins == number for number in range(CALIBRATION_BINS)]
+    numbers = (torch.bucketize(confidences, edges, right=True) - 1).clamp_(max=CALIBRATION_BINS - 1)
+    correct = (predicted == labels).double()
+    members = [numbers == number for number in numbers.unique()]  # in ascending order
     return [
-        Bin(float(confidences[chosen].double().mean()), float(right[chosen].mean()), int(chosen.sum()))
+        Bin(float(confidences[chosen].double().mean()), float(correct[chosen].mean()), int(chosen.sum()))
         for chosen in members
-        if chosen.any()
     ]
 
 

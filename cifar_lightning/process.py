@@ -1,4 +1,4 @@
-"""What libraries print that a user can do nothing about, left out."""
+"""What is set for the whole process: the allocator, the search for GPUs, its rank, and warnings that are left out."""
 
 import atexit
 import ctypes
@@ -12,6 +12,7 @@ from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
 KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
+RANK_ZERO_CHECKPOINT = "CIFAR_LIGHTNING_FIRST_PROCESS"  # rank 0 sets it for the processes that its Trainer starts
 set_here: set[str] = set()  # names of the environment variables that are ours and not the user's
 
 
@@ -45,26 +46,23 @@ def _set(name: str, value: str) -> None:
         set_here.add(name)
 
 
-MARK = "CIFAR_LIGHTNING_FIRST_PROCESS"  # set by the first process for those that its Trainer starts
-
-
-def is_follower() -> bool:
-    """Whether this process was started by the Trainer of another one."""
-    return MARK in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+def is_rank_zero() -> bool:
+    """Whether this process is the one that the user started, which writes and prints; known before torch is loaded."""
+    return RANK_ZERO_CHECKPOINT not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def announce(checkpoint: Path | None) -> None:
-    """Lets the processes that the Trainer will start know that they are followers, and what `--ckpt` means."""
-    os.environ[MARK] = str(checkpoint.resolve()) if checkpoint else ""
+    """Tells the processes that the Trainer will start that they are not rank 0, and what `--ckpt` means."""
+    os.environ[RANK_ZERO_CHECKPOINT] = str(checkpoint.resolve()) if checkpoint else ""
 
 
 def announced_checkpoint() -> str:
-    """The checkpoint of the first process: 'last' could be another one a moment later."""
-    return os.environ[MARK]
+    """The checkpoint of rank 0: 'last' could be another one a moment later."""
+    return os.environ[RANK_ZERO_CHECKPOINT]
 
 
 def scratch_folder() -> Path:
-    """Where a follower writes what the first process writes into the run's folder; removed at its end."""
+    """Where another rank writes what rank 0 writes into the run's folder; removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="cifar-lightning-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -87,5 +85,6 @@ def silence_known_warnings() -> None:
         ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
+        r".*add the following callbacks: \['InNoHurry'\].*",  # a callback of older checkpoints
     ):
         warnings.filterwarnings("ignore", message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data.official_format import TinyDataset, tiny_dataset
+from data.official_format import TinyDataset, reader_of, tiny_dataset
 from tiny import TINY_FLAGS
 
 # A shell starts its background jobs with Ctrl-C ignored, and what they start as well; tests press it all the same.
@@ -48,19 +48,10 @@ def real_root() -> str:
 @pytest.fixture
 def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """Makes the data module read 60 + 12 noise images in the official format from $CIFAR10_ROOT."""
-    from torchvision.datasets import CIFAR10
-
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
-    layout = TINY_BATCHES.layout
-
-    class TinyCIFAR10(CIFAR10):  # type: ignore[misc]
-        train_list = [list(entry) for entry in layout.train]
-        test_list = [list(entry) for entry in layout.test]
-        meta = {"filename": layout.meta[0], "key": "label_names", "md5": layout.meta[1]}
-
-    monkeypatch.setattr(CIFAR10DataModule, "dataset_class", TinyCIFAR10)
-    monkeypatch.setattr(CIFAR10DataModule, "layout", layout)
+    monkeypatch.setattr(CIFAR10DataModule, "dataset_class", reader_of(TINY_BATCHES.layout))
+    monkeypatch.setattr(CIFAR10DataModule, "layout", TINY_BATCHES.layout)
     monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
     return TINY_BATCHES
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import TINY_FLAGS
+from tiny import TINY_FLAGS, TINY_TRAINING
 
+from cifar_lightning.config.invocation import Invocation, values_of
 from cifar_lightning.config.parser import Experiment
-from cifar_lightning.config.validation import values_of
+from cifar_lightning.config.recipes import find_recipe
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.nets.report_cnn import ReportCNN
@@ -82,9 +83,82 @@ def test_files_merge_in_their_order_and_flags_win(tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text("data: {batch_size: 20}\n")
     made = experiment("--config", f"{tmp_path}/one.yaml", "-c", f"{tmp_path}/two.yaml", "--data.val_size", "200")
     assert (made.datamodule.batch_size, made.datamodule.val_size, made.seed) == (20, 200, 4)
-    assert made.recipe == "one"
-    assert experiment(f"--config={tmp_path}/two.yaml").recipe == "two"
-    assert experiment().recipe == "default"
+    first = experiment("--data.val_size", "200", "--config", f"{tmp_path}/one.yaml", "--data.batch_size=30")
+    assert (first.datamodule.batch_size, first.datamodule.val_size) == (30, 200)  # flags win wherever they stand
+
+
+@pytest.mark.parametrize(
+    ("flags", "recipe"),
+    [
+        ([], "default"),
+        (["--config=two.yaml", "--seed_everything", "3", "--data.root=x", "--final_test", "false"], "two"),
+        (["--model.net", "cifar_lightning.nets.resnet.ResNet18"], "default-net=ResNet18"),
+        (["--model.optimizer.lr=0.1", "--model.optimizer.lr", "0.2", "-c", "two.yaml"], "two-lr=0.2"),
+        (["--trainer.callbacks+=a/b c"], "default-callbacks_=a_b_c"),
+    ],
+)
+def test_a_recipe_is_named_after_the_file_and_what_the_flags_change(
+    flags: list[str], recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("two.yaml").write_text("data: {batch_size: 20}\n")
+    assert Invocation.read(flags).recipe("default") == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cpu78", "speed/cpu78.yaml"), ("speed/cpu78", "speed/cpu78.yaml"), ("report/final", "report/final.yaml"),
+        ("final", "report/final.yaml"), ("configs/short.yaml", "short.yaml"), ("resnet18.yaml", "resnet18.yaml"),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_found_by_its_name_from_anywhere(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(name).samefile(Path(__file__).parent.parent / "configs" / file)
+
+
+class NetWithDropout(torch.nn.Module):
+    """Its arguments are called as some of the default net's are."""
+
+    def __init__(self, dropout: float = 0.0, num_classes: int = 10) -> None:
+        super().__init__()
+        self.dense = torch.nn.Linear(3, num_classes)
+        self.dropout = dropout
+
+
+@pytest.mark.parametrize(
+    ("files", "flags", "expected"),
+    [
+        ([], ["--model.net=NetWithDropout"], {"net.dropout": 0.0}),
+        ([], ["--model.net.dropout=0.2", "--model.net=NetWithDropout"], {"net.dropout": 0.2}),
+        (["{model: {net: {class_path: ReportCNN, init_args: {dropout: 0.1}}}}"], ["--model.net=NetWithDropout"],
+         {"net.dropout": 0.0}),
+        (["{model: {net: {class_path: ReportCNN, init_args: {dropout: 0.1}}}}"], ["--model.net=ReportCNN"],
+         {"net.dropout": 0.1}),
+        ([], ["--model.net.dropout=0.2"], {"net.dropout": 0.2, "net.max_pool_kernel": 2}),
+        ([], ["--model.optimizer=AdamW"], {"optimizer.weight_decay": 0.01, "optimizer.lr": 0.001}),
+        (["{model: {optimizer: {class_path: cifar_lightning.optim.muon.MuonSGD, init_args: {lr: 0.15}}}}"],
+         ["--model.optimizer=Adam"], {"optimizer.lr": 0.001}),
+        (["{model: {optimizer: {class_path: SGD, init_args: {lr: 0.5, momentum: 0.9}}}}",
+          "{model: {optimizer: {class_path: AdamW}}}"], [], {"optimizer.lr": 0.001}),
+        (["{model: {optimizer: {class_path: SGD, init_args: {lr: 0.5, momentum: 0.9}}}}",
+          "{model: {optimizer: {init_args: {lr: 0.4}}}}"], [], {"optimizer.lr": 0.4, "optimizer.momentum": 0.9}),
+        (["{model: {scheduler: {class_path: TriangularLR, init_args: {end: 0.3}}}}"], ["--model.scheduler=CosineLR"],
+         {"scheduler.end": 0.0}),
+    ],
+)  # fmt: skip
+def test_no_argument_is_carried_into_another_class(
+    files: list[str], flags: list[str], expected: dict[str, float], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{number}.yaml" for number in range(len(files))]
+    for path, content in zip(paths, files, strict=True):
+        path.write_text(content)
+    resolved = experiment(*[f"--config={path}" for path in paths], *flags).resolved()["model"]
+    for name, value in expected.items():
+        group, _, argument = name.partition(".")
+        assert resolved[group]["init_args"][argument] == value
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -180,7 +254,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--config", "null_tta.yaml"], "model.tta: expected settings such as model.tta.views, got null"),
         (["--model.tta.views", "mirror"], "model.tta.views: expected none or flip or flip_translate, got 'mirror'"),
         (["--model.tta.below", "2"], "model.tta.below must be above 0 and at most 1, got 2.0"),
-        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file or recipe; recipes: batch256, cpu78, "),
+        (["--config", "cpu7"], "--config cpu7: no such file or recipe, did you mean 'cpu78'?"),
         (["--config", "broken.yaml"], "--config broken.yaml is not readable YAML: .*line 2"),
         (["--config", "latin.yaml"], "--config latin.yaml is not readable YAML"),
         (["--config", "list.yaml"], "--config list.yaml holds no settings"),
@@ -239,7 +314,7 @@ def test_what_only_shows_later_leaves_no_run_folder(
 ) -> None:
     if "gpu" in flags and torch.cuda.is_available():
         pytest.skip("this machine has the GPU that the test asks for in vain")
-    exit_code, _, err = run("fit", *TINY_FLAGS, *flags)
+    exit_code, _, err = run("fit", *(TINY_TRAINING if "--model.net" in flags else TINY_FLAGS), *flags)
     assert exit_code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -248,5 +323,5 @@ def test_what_only_shows_later_leaves_no_run_folder(
 
 
 def test_values_of_a_flag_come_in_their_order() -> None:
-    arguments = ["--config=a", "--other", "x", "-c", "b", "--config", "c=d", "--config"]
-    assert values_of(arguments, "--config", "-c") == ["a", "b", "c=d"]
+    arguments = ["--net=a", "--other", "x", "--net", "b", "--net", "c=d", "--net"]
+    assert values_of(arguments, "--net") == ["a", "b", "c=d"]

@@ -15,11 +15,15 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks.progress import rich_progress
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import TINY_FLAGS
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.metrics import SplitMetrics
+from cifar_lightning.runs import checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 Fit = Callable[..., tuple[Path, str]]
@@ -96,9 +100,24 @@ def test_tensorboard_overlays_train_and_val_and_shows_final_metrics_once(fit: Fi
     assert {"config/text_summary", "layers/text_summary", "data/text_summary", "test/text_summary"} <= set(
         tags["tensors"]
     )
-    everything = b"".join(path.read_bytes() for path in folder.glob("events*"))
-    assert b"_instantiator" not in everything
-    assert b"hp_metric" not in everything
+    for tag in ("test/confusion", "test/mistakes"):
+        assert [image.step for image in top.Images(tag)] == [2]
+
+
+def test_hparams_show_what_tells_runs_apart_and_the_score_first(fit: Fit) -> None:
+    folder, _ = fit()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    content = {
+        tag: HParamsPluginData.FromString(content) for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    start = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert {name: value.string_value or value.number_value for name, value in start.items()} == {
+        "batch_size": 8, "dropout": 0.3, "epochs": 2, "learning_rate": 0.001, "net": "ReportCNN", "optimizer": "Adam",
+        "precision": record_of(folder)["precision"], "seed": 0,
+    }  # fmt: skip
+    metrics = [info.name.tag for info in content["_hparams_/experiment"].experiment.metric_infos]
+    assert metrics == [f"result/{split}_{name}" for split in ("test", "val", "train") for name in ("accuracy", "loss")]
 
 
 def test_without_validation_it_says_so_and_keeps_no_best(fit: Fit, run: Run) -> None:
@@ -412,14 +431,56 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(fit: Fit, run: Run, monkeypat
     )
 
 
-def test_a_signal_while_pictures_are_drawn_after_the_last_epoch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "cifar_lightning.training.fit.describe", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
-    )
-    exit_code, out, err = run("fit", *TINY_FLAGS)
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [("curves", "stopped after the last epoch, 2, before the test; go on with: "), ("sample_grid", "terminated")],
+)
+def test_a_signal_while_figures_are_drawn_after_the_last_epoch(
+    run: Run, monkeypatch: pytest.MonkeyPatch, figure: str, text: str
+) -> None:
+    drawn: list[int] = []
+
+    def killed(*arguments: Any) -> Figure:
+        if not drawn:  # an error draws the curves once more
+            os.kill(os.getpid(), signal.SIGTERM)
+        drawn.append(1)
+        return Figure(figsize=(1, 1))
+
+    with monkeypatch.context() as context:
+        context.setattr(f"cifar_lightning.runs.figures.{figure}", killed)
+        exit_code, out, err = run("fit", *TINY_FLAGS)
     assert exit_code == 143
-    assert "stopped after the last epoch, 2, before the test; go on with: " in err
-    assert "test " not in out
+    assert text in err
+    assert ("test " in out) == (figure == "sample_grid")
+    (folder,) = Path("lightning_logs").glob("*/*")
+    assert record_of(folder)["status"] == "interrupted"
+    assert run("fit", "--ckpt")[0] == 0
+    assert record_of(folder)["metrics"]["test"]["images"] == 12
+
+
+def test_a_finished_run_that_is_extended_is_described_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    grid = lambda *arguments: drawn.append(1) or Figure(figsize=(1, 1))  # noqa: E731
+    monkeypatch.setattr("cifar_lightning.runs.figures.sample_grid", grid)
+    assert run("fit", *TINY_FLAGS, "--trainer.max_epochs=1")[0] == 0
+    assert run("fit", "--ckpt=last", "--trainer.max_epochs=2")[0] == 0
+    assert len(drawn) == 1
+    (folder,) = Path("lightning_logs").glob("*/*")
+    texts = [path for path in folder.glob("events*") if b"layers/text_summary" in path.read_bytes()]
+    assert len(texts) == 1
+
+
+def test_a_checkpoint_with_the_state_of_a_callback_of_former_times_goes_on_in_silence(fit: Fit, run: Run) -> None:
+    folder, _ = fit()
+    path = folder / "checkpoints" / "last.ckpt"
+    content = checkpoint.read(path)
+    assert set(content["callbacks"]) == {"LearningCurves", "Timing", "best", "last"}  # the names in old checkpoints
+    content["callbacks"]["InNoHurry"] = {"done": False}
+    checkpoint.write(content, path)
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.max_epochs=3")
+    assert exit_code == 0
+    assert not err
+    assert [row["epoch"] for row in table(folder / "timings.csv")] == ["1", "2", "3"]
 
 
 def test_a_fast_dev_run_leaves_the_test_set_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -663,8 +724,9 @@ def test_a_bar_on_a_terminal_only_and_lines_everywhere(fit: Fit, monkeypatch: py
     assert " left" not in plain
     assert "\x1b" not in plain
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich: draw as on a terminal
+    monkeypatch.setattr(rich_progress, "_IS_INTERACTIVE", True)  # at once, and not when the bar's thread comes by
     _, drawn = fit("--final_test=false")
-    for part in ("epoch 1/2", "loss ", "acc ", "img/s", " left", "validating"):
+    for part in ("epoch 1/2", "loss ", "acc ", "img/s", " left", "Validation", "/5"):
         assert part in drawn
     assert "…" not in drawn
     assert drawn.count("epoch   2/2  train loss") == 1

@@ -6,18 +6,18 @@ import pytest
 import torch
 from benchmark_scripts import load
 
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
 
 
 def test_blocks_with_and_without_the_guard_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     guarded: list[int] = []
-    own = FiniteGuard.on_before_optimizer_step
+    own = NanGuard.on_before_optimizer_step
 
-    def noted(self: FiniteGuard, trainer: Any, *arguments: Any) -> None:
+    def noted(self: NanGuard, trainer: Any, *arguments: Any) -> None:
         guarded.append(trainer.global_step)
         own(self, trainer, *arguments)
 
-    monkeypatch.setattr(FiniteGuard, "on_before_optimizer_step", noted)
+    monkeypatch.setattr(NanGuard, "on_before_optimizer_step", noted)
     benchmark, threads = load("guard"), torch.get_num_threads()
     monkeypatch.setattr(benchmark, "WARMUP_STEPS", 4)
     try:

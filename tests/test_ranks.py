@@ -27,7 +27,7 @@ TINY_NET = ["--model.net.channels=[4,4,8]", "--model.net.hidden_features=[8,8]"]
 def start(*arguments: str, program: Sequence[str] = ("-m", "cifar_lightning")) -> "subprocess.Popen[str]":
     """The true command, in the folder of the test."""
     places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    scratch = Path("scratch").resolve()  # of this test alone, to see what followers leave there
+    scratch = Path("scratch").resolve()  # of this test alone, to see what other ranks leave there
     scratch.mkdir(exist_ok=True)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)
@@ -69,7 +69,7 @@ def test_two_processes_train_as_one_on_the_same_batches(run: Run) -> None:
     assert {path.name for path in one.rglob("*.*") if "tfevents" not in path.name} == {
         path.name for path in two.rglob("*.*") if "tfevents" not in path.name
     }
-    assert not list(Path("scratch").glob("cifar-lightning-*")), "a follower left its scratch folder"
+    assert not list(Path("scratch").glob("cifar-lightning-*")), "a rank left its scratch folder"
     # The order in which a sum is taken differs, nothing else; the steps let that grow.
     for name, value in weights(one).items():
         if "metrics" not in name:

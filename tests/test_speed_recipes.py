@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.nets.speed_net import SpeedNet, Whitening
-from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
-from cifar_lightning.training.callbacks.timer import SpeedClock
+from cifar_lightning.training.callbacks.timer import Timer
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,10 +105,10 @@ def test_the_clock_starts_after_the_compilation_and_before_the_whitening(
         monkeypatch.setattr(owner, method, call)
 
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: None)
-    noted(CompileWarmUp, "on_train_start", "compilation")
-    noted(SpeedClock, "on_train_start", "start")
+    noted(CompileWarmup, "on_train_start", "compilation")
+    noted(Timer, "on_train_start", "start")
     noted(Whitening, "start_from_images", "whitening")
-    noted(SpeedClock, "on_train_epoch_end", "stop")
+    noted(Timer, "on_train_epoch_end", "stop")
     noted(LearningCurves, "on_train_epoch_end", "curves")
     trained(run, *SPEED, "--trainer.max_epochs=1", "--model.compile=true")
     assert order == ["compilation", "start", "whitening", "stop", "curves"]

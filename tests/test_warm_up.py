@@ -1,4 +1,4 @@
-"""CompileWarmUp: every size of batch is seen before the training, and nothing of it is left."""
+"""CompileWarmup: every size of batch is seen before the training, and nothing of it is left."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.nets.report_cnn import ReportCNN
-from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 
 
 class Noting(nn.Module):
@@ -47,7 +47,7 @@ def test_each_size_is_run_in_the_trainings_precision_and_no_trace_is_left(traine
     modes = [module.training for module in model.modules()]
     before: dict[str, Any] = {name: value.clone() for name, value in net.state_dict().items()}
     random_state = torch.get_rng_state()
-    CompileWarmUp().on_train_start(trainer, model)
+    CompileWarmup().on_train_start(trainer, model)
     low = torch.bfloat16
     # The usual batch of the training first, then what is left over; then those of validation and test.
     sizes_and_modes = [(8, "train"), (4, "train"), (12, "evaluation"), (20, "inference"), (10, "inference")]

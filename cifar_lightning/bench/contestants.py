@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision.datasets import CIFAR10
@@ -24,7 +23,6 @@ from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
-from cifar_lightning.training.callbacks.progress import ProgressLines
 from cifar_lightning.training.trainer import assemble
 
 LEARNING_RATE = 1e-3  # the report's
@@ -56,13 +54,11 @@ def ours(bench: Workbench, experiment: Experiment, span: Span) -> float:
     with (
         tempfile.TemporaryDirectory(dir=bench.folder) as folder,
         blind_terminal() as terminal,
+        contextlib.redirect_stdout(terminal),
         signal_handlers_kept(),
     ):
         trainer = assemble(experiment, Path(folder), record, {}).trainer
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        (progress,) = (callback for callback in callbacks if isinstance(callback, ProgressLines))
-        progress.console = Console(file=terminal, force_terminal=True, highlight=False, soft_wrap=True)
-        progress.show_bar = True
         callbacks.append(stopwatch)
         try:
             trainer.fit(experiment.model, datamodule=experiment.datamodule)

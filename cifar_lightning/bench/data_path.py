@@ -10,8 +10,8 @@ from torchvision.datasets import CIFAR10
 
 from cifar_lightning.bench.measure import interleave, ratio, summaries
 from cifar_lightning.bench.workbench import Workbench
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, Batch
-from cifar_lightning.data.transforms import Augmentation
+from cifar_lightning.data.loader import Batch
+from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 
 BATCH_SIZE = 512
 SMALL_BATCH_SIZE = 30  # the report's

@@ -7,7 +7,7 @@ import torch
 
 from cifar_lightning.bench.effort import Effort
 from cifar_lightning.bench.measure import Watch, nobody
-from cifar_lightning.data import archive
+from cifar_lightning.data import download
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
 from cifar_lightning.data.transforms import Augmentation
@@ -66,5 +66,5 @@ def find_data(val_size: int) -> CIFAR10DataModule:
         DataError: it is not there.
     """
     data = CIFAR10DataModule(val_size=val_size)
-    archive.prepare(data.root.path, download=False, layout=data.layout, given_by=data.root.given_by)
+    download.prepare(data.root, download=False, layout=data.layout)
     return data

@@ -15,14 +15,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cifar_lightning import process
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.config.invocation import Invocation
 from cifar_lightning.config.messages import explain
-from cifar_lightning.config.validation import check_files, check_settings, values_of
+from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
 from cifar_lightning.runs.checkpoint import Checkpoint
-from cifar_lightning.runs.settings import setting
 
 LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
@@ -48,7 +48,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 class Experiment(LightningCLI):
     """One verb's configuration with the model and the data that it describes; `training.trainer` builds the Trainer.
 
-    `--ckpt` is read first: the checkpoint's whole configuration comes before every flag, so flags win over it.
+    `--ckpt` is read first: the checkpoint's whole configuration comes before the files and the flags, which win.
 
     Args:
         verb: 'fit', 'validate' or 'test'.
@@ -65,9 +65,12 @@ class Experiment(LightningCLI):
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb = verb
         self.arguments = arguments
+        self.invocation = Invocation.read(arguments)
         self.checkpoint: Path | None = None  # what --ckpt resolved to
         self.loaded: Checkpoint | None = None  # and what it held when it was read
         silence_known_warnings()
+        if not self.invocation.wants_help:
+            self._read_checkpoint()
         try:
             super().__init__(
                 Classifier,
@@ -98,6 +101,8 @@ class Experiment(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our flags beside Lightning's."""
         parser.set_defaults({"model.net": {"class_path": DEFAULT_NET}})
+        # Of a class that is named, jsonargparse would take over those of the default's arguments whose names fit.
+        parser.set_defaults(dict.fromkeys(self.invocation.named_classes(), None))
         parser.link_arguments("seed_everything", "data.seed")
         purpose = "go on with this run" if self.verb == "fit" else "the weights to score; required"
         parser.add_argument(
@@ -112,19 +117,11 @@ class Experiment(LightningCLI):
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the checkpoint's configuration, then our arguments; errors come out as one line."""
-        arguments = self.arguments
-        if not {"-h", "--help"} & set(arguments):
-            check_files(arguments)
-            self._read_checkpoint()
-            if self.loaded is not None:
-                arguments = ["--config", self._checkpoint_config(), *arguments]
+        """Parses what was typed; errors come out as one line."""
         try:
-            self.config = parser.parse_args(arguments)
+            self.config = parser.parse_args(self.invocation.arguments())
         except argparse.ArgumentError as error:
             raise explain(str(error), parser) from error
-        if self.config.ckpt is not None and self.checkpoint is None:
-            raise ConfigError("ckpt is a flag, not a setting: take it out of the YAML file and give --ckpt")
 
     def before_instantiate_classes(self) -> None:
         """Resolves what is left open, so that the saved configuration holds what ran."""
@@ -162,11 +159,8 @@ class Experiment(LightningCLI):
 
     @property
     def recipe(self) -> str:
-        """The name of the configuration: the stem of the first --config, or the checkpoint's."""
-        named = values_of(self.arguments, "--config", "-c")
-        if named:
-            return Path(named[0]).stem
-        return self.loaded.identity["recipe"] if self.loaded is not None else DEFAULT_RECIPE
+        """The name of the configuration: of the first --config or of the checkpoint, and what the flags change."""
+        return self.invocation.recipe(self.loaded.identity["recipe"] if self.loaded is not None else DEFAULT_RECIPE)
 
     @cached_property
     def resolved_yaml(self) -> str:
@@ -181,39 +175,27 @@ class Experiment(LightningCLI):
         return yaml.safe_load(self.resolved_yaml)
 
     def _read_checkpoint(self) -> None:
-        scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        scan.add_argument("--ckpt", nargs="?", const="last")
-        scan.add_argument("--trainer.default_root_dir", dest="logs")
-        found, _ = scan.parse_known_args(self.arguments)
-        if found.ckpt is not None:
-            which = process.announced_checkpoint() if process.is_follower() else found.ckpt
-            self.checkpoint = run_dir.find_checkpoint(which, Path(found.logs or self._logs_of_files()))
-            self.loaded = checkpoint.load(self.checkpoint)
-        elif self.verb != "fit":
-            raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
-
-    def _logs_of_files(self) -> str:
-        """Where the --config files say that runs lie; the last one wins, as for every setting."""
-        logs = LOGS
-        for name in values_of(self.arguments, "--config", "-c"):
-            content = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-            logs = setting(content, "trainer.default_root_dir") or logs
-        return logs
-
-    def _checkpoint_config(self) -> str:
-        assert self.loaded is not None
+        which = self.invocation.ckpt
+        if which is None:
+            if self.verb != "fit":
+                raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+            return
+        if not process.is_rank_zero():
+            which = process.announced_checkpoint()
+        self.checkpoint = run_dir.find_checkpoint(which, Path(self.invocation.last("trainer.default_root_dir") or LOGS))
+        self.loaded = checkpoint.load(self.checkpoint)
         config = copy.deepcopy(self.loaded.config)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
-            for name in ("devices", "strategy"):  # what the training had may not be here, and the score is the same
+            for name in ("devices", "strategy"):  # devices are this machine's; scores do not depend on them
                 config["trainer"].pop(name, None)
         for key, class_path in checkpoint.foreign_classes(config).items():
-            if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.arguments):
+            if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.invocation.flags):
                 raise CheckpointError(
                     f"{self.checkpoint} names the class {class_path}, which would be imported; "
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
-        return yaml.safe_dump(config, sort_keys=False)
+        self.invocation.add_checkpoint(config)
 
 
 def _accelerator(name: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from cifar_lightning.data.archive import CIFAR10, Layout, Prepared, Root, prepare, resolve_root
+from cifar_lightning.data.download import CIFAR10, FOLDER, Layout, Prepared, Root, prepare, resolve_root
 from cifar_lightning.errors import ConfigError, did_you_mean
 
 _PROGRAM = "python -m cifar_lightning data"
@@ -18,10 +18,10 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str], layout: Layout = CIFAR10) -> int:
     """Print what lies where, and how it came there. Returns 0; raises ConfigError, DataError or OutputError."""
     root = _parse(argv)
-    prepared = prepare(root.path, download=True, full_check=True, given_by=root.given_by, layout=layout)
+    prepared = prepare(root, download=True, full_check=True, layout=layout)
     print(
         f"CIFAR-10: {layout.train_images:,} training and {layout.test_images:,} test images in "
-        f"{(root.path / layout.folder).absolute()} ({len(layout.files)} files, MD5 verified), {_story(prepared)}"
+        f"{(root.path / FOLDER).absolute()} ({len(layout.files)} files, MD5 verified), {_story(prepared)}"
     )
     return 0
 
@@ -30,7 +30,7 @@ def _parse(argv: list[str]) -> Root:
     parser = _Parser(
         prog=_PROGRAM,
         allow_abbrev=False,
-        description="Fetch CIFAR-10 (170 MB), going on where it was cut off; verify and repair the copy that is there.",
+        description="Fetch CIFAR-10 (170 MB); verify and repair the copy that is there.",
         epilog="CIFAR10_MIRROR=<url, file or folder of the archive> is asked instead of the known mirrors.",
     )
     parser.add_argument(

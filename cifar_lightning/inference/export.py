@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lightning import __version__
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD
+from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import CheckpointError, ConfigError, OutputError
 from cifar_lightning.inference.loading import Trained, official_test
 from cifar_lightning.inference.options import Parser, load_predictor
@@ -30,21 +30,16 @@ class PictureGraph(nn.Module):
         temperature: the logits are divided by it; 1 leaves them.
     """
 
-    factor: Tensor
-    summand: Tensor
-
     def __init__(self, trained: Trained, temperature: float) -> None:
         super().__init__()
         self.net = copy.deepcopy(trained.model.net).float()
+        self.normalize = Normalize()
         self.temperature = temperature
-        mean, std = torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
-        self.register_buffer("factor", 1 / (255 * std))
-        self.register_buffer("summand", -mean / std)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps pictures, uint8 (N, 32, 32, 3), to probabilities, float32 (N, C)."""
-        inputs = (images.float() * self.factor + self.summand).permute(0, 3, 1, 2)
+        inputs = self.normalize(images).permute(0, 3, 1, 2)
         return (self.net(inputs) / self.temperature).softmax(dim=1)
 
 

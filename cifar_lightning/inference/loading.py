@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data import layout, synthetic
+from cifar_lightning.data import download, synthetic
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
@@ -75,7 +75,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         net = _build(settings["net"], trusted, path)
         model = Classifier(net, channels_last=settings.get("channels_last", True))
     loaded.load_into(model)
-    names = synthetic.CLASS_NAMES if identity["synthetic"] else layout.CLASS_NAMES
+    names = synthetic.CLASS_NAMES if identity["synthetic"] else download.CLASS_NAMES
     _check_outputs(model.eval().requires_grad_(False), len(names), path)
     return Trained(
         path=path,

@@ -9,7 +9,7 @@ from lightning.fabric.plugins import DoublePrecision, HalfPrecision, MixedPrecis
 from torch import Tensor
 
 from cifar_lightning.config.parser import LOGS
-from cifar_lightning.data.loader import normalise
+from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.inference.loading import Trained, load_trained
 from cifar_lightning.inference.preprocess import Pictures, to_batch
@@ -81,6 +81,7 @@ class Predictor:
         self.temperature = calibration.stored(trained.path, trained.sha256, str(self.tta)) if is_calibrated else None
         # As many as `test` takes at once: how images are grouped can move the last digits of a result.
         self.batch_size = int(trained.config["data"]["eval_batch_size"])
+        self._normalize = Normalize().to(self.device)
         self._plugin = _plugin(self.precision, self.device)
         self._model = self._plugin.convert_module(trained.model.to(self.device))
 
@@ -146,7 +147,7 @@ class Predictor:
     def logits(self, images: Tensor) -> Tensor:
         """The logits float32 (N, C) of one batch of uint8 images (N, 32, 32, 3), before any temperature."""
         # Channels lie last in memory already, so the permuted view is channels_last without a copy.
-        inputs = self._plugin.convert_input(normalise(images.to(self.device)).permute(0, 3, 1, 2))
+        inputs = self._plugin.convert_input(self._normalize(images.to(self.device)).permute(0, 3, 1, 2))
         with self._plugin.forward_context():
             return averaged_logits(self._model, inputs, self.tta)
 

@@ -26,7 +26,7 @@ class LayerTable:
     parameters: int
 
 
-def layer_table(net: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> LayerTable:
+def layer_table(net: nn.Module) -> LayerTable:
     """Runs one black image through `net` and notes what leaves each of its layers.
 
     Layers are the direct children of the net; a net with a single container as its child shows that one's children.
@@ -49,7 +49,7 @@ def layer_table(net: nn.Module, image_shape: Sequence[int] = (3, 32, 32)) -> Lay
     try:
         net.eval()
         with torch.no_grad():
-            output = net(torch.zeros(1, *image_shape))
+            output = net(torch.zeros(1, 3, 32, 32))
     finally:
         net.train(training)
         for hook in hooks:

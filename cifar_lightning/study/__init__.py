@@ -1,1 +1,2 @@
-"""Several runs compared: specification, plan, runner, statistics and page. It runs `fit` as a command."""
+"""Several runs compared: specification, plan, runner, statistics, page. It starts `fit` as a command and no other room
+of the package imports it."""

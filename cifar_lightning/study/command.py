@@ -1,4 +1,4 @@
-"""`study`: plans, runs what has not run, gathers, and writes the page."""
+"""`study`: plans, trains what has not been trained, compares, and writes the page."""
 
 import argparse
 import shlex
@@ -13,10 +13,10 @@ from cifar_lightning.config.parser import LOGS
 from cifar_lightning.errors import ConfigError, UserError
 from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
-from cifar_lightning.study.charts import draw, draw_photographs
+from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
-from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task, make_plan, resolve
-from cifar_lightning.study.runner import Board, duration, estimate_s, execute, locked, make_slots
+from cifar_lightning.study.plan import DONE, FAILED, Task, make_plan, resolve
+from cifar_lightning.study.runner import StudyProgress, duration, estimate_s, execute, locked, make_slots
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 from cifar_lightning.study.tensorboard import write_means
@@ -37,70 +37,52 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     study = read_study(arguments.path, arguments.seeds)
-    target = _publish_folder(arguments.publish, study)
-    desk = _Desk(study, arguments.logs / study.name, target, arguments.accept_source, arguments.retry_failed)
-    slots = make_slots(arguments.jobs, max(resolved.devices for resolved in desk.resolved.values()))
-    tasks = desk.plan()
+    if arguments.publish == "" and study.published is None:
+        raise ConfigError("--publish needs a folder, since the study names none as published")
+    logs = arguments.logs / study.name
+    target = Path(arguments.publish) if arguments.publish else study.published if arguments.publish == "" else None
+    published = target or study.published  # where published runs are read
+    resolved = {system.name: resolve(system) for system in study.systems}
+    digest = environment.package_digest()
+
+    def plan(retry_failed: bool) -> list[Task]:
+        """From the files as they are now."""
+        found = {system.name: find_runs(logs, published, system.name) for system in study.systems}
+        return make_plan(study, resolved, found, digest, arguments.accept_source, retry_failed)
+
+    slots = make_slots(arguments.jobs, max(system.devices for system in resolved.values()))
+    tasks = plan(arguments.retry_failed)
     _show_plan(study, tasks)
     if arguments.dry_run:
         return 0
-    new_failures, is_run = 0, not arguments.gather
-    with locked(desk.logs) as lock:
-        if is_run:
-            tasks = desk.plan()  # once more: another study may have worked here until now
+    failed_now = 0
+    with locked(logs) as lock:
+        if not arguments.gather:
+            tasks = plan(arguments.retry_failed)  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            with Board(tasks, desk.logs) as board:
-                new_failures = execute(tasks, slots, desk.logs, lock, board, again)
-            desk.retry_failed = False  # what has failed again is a failure
-            tasks = desk.plan()
-        desk.write(tasks)
+            with StudyProgress(tasks, logs) as progress:
+                failed_now = execute(tasks, slots, logs, lock, progress, again)
+            tasks = plan(retry_failed=False)  # what has failed again is a failure
+        table = gather(study, resolved, tasks)
+        done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
+        page = published / study.name if published else None
+        images = sample_images(resolved[study.reference].config, done[0] if done else None, page)
+        figures = draw(table) | images
+        write_study(table, figures, logs)
+        write_means(table, logs)
+        print(f"written  {logs / 'report.html'}")
+        if target is not None:
+            publish(table, figures, tasks, target)
+            print(f"written  {target / study.name / 'report.md'}, its figures and the runs")
+        print(f"curves   tensorboard --logdir {logs}   (filter: means)")
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
-    failed = sum(task.action == FAILED or (is_run and task.is_due) for task in tasks)
-    if failed or new_failures:
+    failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
+    if failed or failed_now:
         raise RunsFailed(
-            f"{max(failed, new_failures)} of {len(tasks)} runs failed; their logs are "
-            f"{desk.logs}/<system>/s<seed>.log; --retry-failed runs them once more"
+            f"{max(failed, failed_now)} of {len(tasks)} runs failed; their logs are "
+            f"{logs}/<system>/s<seed>.log; --retry-failed runs them once more"
         )
     return 0
-
-
-class _Desk:
-    """A study with what its systems are on this machine and where its files lie."""
-
-    def __init__(self, study: Study, logs: Path, target: Path | None, accept_source: bool, retry_failed: bool) -> None:
-        self.study = study
-        self.logs = logs
-        self.target = target
-        self.accept_source = accept_source
-        self.retry_failed = retry_failed
-        self.resolved: dict[str, Resolved] = {system.name: resolve(system) for system in study.systems}
-        self.digest = environment.package_digest()
-
-    @property
-    def published(self) -> Path | None:
-        """Where published runs are read."""
-        return self.target or self.study.published
-
-    def plan(self) -> list[Task]:
-        """From the files as they are now."""
-        found = {system.name: find_runs(self.logs, self.published, system.name) for system in self.study.systems}
-        return make_plan(self.study, self.resolved, found, self.digest, self.accept_source, self.retry_failed)
-
-    def write(self, tasks: Sequence[Task]) -> None:
-        """Gathers and writes everything."""
-        table = gather(self.study, self.resolved, tasks)
-        reference = self.study.reference
-        done = [task.run for task in tasks if task.action == DONE and task.system.name == reference]
-        page = self.published / self.study.name if self.published else None
-        photographs = draw_photographs(self.resolved[reference].config, done[0] if done else None, page)
-        figures = draw(table) | photographs
-        write_study(table, figures, self.logs)
-        write_means(table, self.logs)
-        print(f"written  {self.logs / 'report.html'}")
-        if self.target is not None:
-            publish(table, figures, tasks, self.target)
-            print(f"written  {self.target / self.study.name / 'report.md'}, its figures and the runs")
-        print(f"curves   tensorboard --logdir {self.logs}   (filter: means)")
 
 
 def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
@@ -122,14 +104,6 @@ def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
     else:
         console.print(f"{due} to run, about {duration(seconds)} by the pace of {len(finished)} finished run(s)")
     console.file.flush()
-
-
-def _publish_folder(publish: str | None, study: Study) -> Path | None:
-    if publish == "":
-        if study.published is None:
-            raise ConfigError("--publish needs a folder, since the study names none as published")
-        return study.published
-    return Path(publish) if publish is not None else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The figures that a study compares: what each is called, where a run's record holds it, how it is written."""
+"""The metrics that a study compares: name, place in a run's record, and format."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,27 +41,23 @@ class Metric:
         return f"{low * self.scale:{sign}{self.pattern}} to {high * self.scale:{sign}{self.pattern}}"
 
 
-def _last(name: str) -> Callable[[RunFiles], float | None]:
-    return lambda content: content.run.metrics.get("last_epoch", {}).get(name)
-
-
-def _test(name: str) -> Callable[[RunFiles], float | None]:
-    return lambda content: content.run.metrics.get("test", {}).get(name)
+def _figure(part: str, name: str) -> Callable[[RunFiles], float | None]:
+    return lambda content: content.run.metrics.get(part, {}).get(name)
 
 
 def _images_per_second(content: RunFiles) -> float | None:
-    """The median of the epochs': one that was disturbed does not move it."""
+    """The median over the epochs: a disturbed epoch does not move it."""
     rates = [row["images_per_second"] for row in content.timings if "images_per_second" in row]
     return median(rates) if rates else None
 
 
 METRICS = {
-    "test_accuracy": Metric("test accuracy", _test("accuracy"), ".2f", "%", 100),
-    "test_loss": Metric("test loss", _test("loss"), ".4f"),
-    "train_accuracy": Metric("training accuracy", _last("train_accuracy"), ".2f", "%", 100),
-    "train_loss": Metric("training loss", _last("train_loss"), ".4f"),
-    "val_accuracy": Metric("validation accuracy", _last("val_accuracy"), ".2f", "%", 100),
-    "val_loss": Metric("validation loss", _last("val_loss"), ".4f"),
+    "test_accuracy": Metric("test accuracy", _figure("test", "accuracy"), ".2f", "%", 100),
+    "test_loss": Metric("test loss", _figure("test", "loss"), ".4f"),
+    "train_accuracy": Metric("training accuracy", _figure("last_epoch", "train_accuracy"), ".2f", "%", 100),
+    "train_loss": Metric("training loss", _figure("last_epoch", "train_loss"), ".4f"),
+    "val_accuracy": Metric("validation accuracy", _figure("last_epoch", "val_accuracy"), ".2f", "%", 100),
+    "val_loss": Metric("validation loss", _figure("last_epoch", "val_loss"), ".4f"),
     "images_per_second": Metric("images per second", _images_per_second, ",.0f", depends_on_machine=True),
     "train_s": Metric(
         "training time", lambda content: content.run.timings["train_s"], ",.0f", " s", depends_on_machine=True

@@ -1,4 +1,4 @@
-"""A study's files: its table and page in its own folder, and what of it is published."""
+"""A study's pages, and the files that are published."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,22 @@ from cifar_lightning.study.metrics import METRICS, UNKNOWN
 from cifar_lightning.study.plan import DONE, FAILED, Task
 from cifar_lightning.study.runner import duration
 
-TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 FIGURES = "figures"
+COULD_HAVE_SHOWN = (
+    "The difference that runs could have shown is the smallest measured one that, with the spread of these runs, would "
+    "have had a corrected p below 0.05."
+)
 
-Figures = Mapping[str, bytes]  # by file name; a dark twin is called `<stem>-dark<suffix>`
+Figures = Mapping[str, bytes]  # by file name
 
 
 def render(template: str, table: dict[str, Any], figures: Figures) -> str:
-    """One of the two pages as text: report.html.j2 is one file with all in it, report.md.j2 has its figures beside it.
+    """One of the two pages: report.html.j2 embeds its figures, report.md.j2 links to them.
 
     Args:
-        template: its name.
+        template: its file name.
         table: from `gather`.
-        figures: from `figures.draw`.
+        figures: from `charts`.
     """
     environment = Environment(
         loader=PackageLoader("cifar_lightning.study"),
@@ -42,24 +45,18 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         "duration": duration,
         "cell": _markdown_cell,
         "flop": _flop,
-        "sentence": _sentence,
+        "sentence": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals |= {
         "metrics": METRICS,
         "titles": {system["name"]: system["title"] for system in table["systems"]},
         "figures": figures,
         "data_uri": lambda name: _data_uri(name, figures[name]),
-        "dark": dark,
         "p_text": _p_text,
         "check_text": check_text,
+        "could_have_shown": COULD_HAVE_SHOWN,
     }
     return environment.get_template(template).render(**table)
-
-
-def dark(name: str) -> str:
-    """The file name of a figure's dark twin."""
-    path = Path(name)
-    return f"{path.stem}-dark{path.suffix}"
 
 
 def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
@@ -77,23 +74,17 @@ def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
 
 
 def _data_uri(name: str, content: bytes) -> str:
-    return f"data:{TYPES[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+    kind = "svg+xml" if name.endswith(".svg") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _p_text(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _markdown_cell(value: object) -> str:
     """Text that a Markdown table takes: no line break, no bar."""
     return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _sentence(text: str) -> str:
-    """The same text as the beginning of a sentence."""
-    return text[:1].upper() + text[1:]
 
 
 def _flop(value: float | None) -> str:
@@ -106,9 +97,6 @@ def _flop(value: float | None) -> str:
     return f"{value:,.0f} FLOP"
 
 
-TABLE = "study.json"
-
-
 def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
     """study.json, report.html and report.md with its figures, into the study's folder.
 
@@ -117,14 +105,14 @@ def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
     """
     _write_page(table, figures, logs)
     write_text(logs / "report.html", render("report.html.j2", table, figures))
-    write_json(logs / TABLE, table)
+    write_json(logs / "study.json", table)
 
 
 def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], results: Path) -> None:
-    """report.md and its figures into `<results>/<study>/`, one small JSON per finished or failed run into `runs/`.
+    """report.md and its figures into `<results>/<study>/`, one small JSON file per finished or failed run into `runs/`.
 
-    report.html is not among them: it holds every figure once more, and a repository keeps each version of it. The page
-    can be made again from these files and from runs that come later. Runs that are published already stay.
+    The page can be made again from these files. Runs that are published already stay. report.html is left out: it
+    embeds every figure, and a repository would keep each version of it.
 
     Raises:
         OutputError: a file cannot be written.

@@ -1,4 +1,4 @@
-"""Runs what is due, several at once where the slots allow, and stops cleanly when told to."""
+"""Trains the due runs of a study in processes of their own, several at once, and stops them cleanly."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import BinaryIO
 
 import torch
@@ -26,6 +25,11 @@ from cifar_lightning.study.plan import Task
 from cifar_lightning.study.store import FoundRun, find_runs
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
+TAIL_BYTES = 4000
+PR_SET_PDEATHSIG = 1  # prctl(2)
+POLL_S = 0.2
+WAIT_FOR_LOCK_S = 60.0  # a run whose study was killed needs a moment to save and stop
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Slot:
 def make_slots(jobs: int | None, devices_per_run: int = 1) -> list[Slot]:
     """The slots of `--jobs`.
 
-    A single run has the machine as `fit` alone would. Several share out the cores evenly, a thread to each core; on
-    GPUs they go round them.
+    A single run has the machine as `fit` alone would. Several runs share the cores evenly, with a thread on each core,
+    and take the GPUs in turn.
 
     Args:
         jobs: runs side by side; by default one for each GPU, or one on a CPU.
@@ -54,10 +58,16 @@ def make_slots(jobs: int | None, devices_per_run: int = 1) -> list[Slot]:
     Raises:
         ConfigError: there are more jobs than cores, or the runs want several devices each.
     """
-    return share_out(jobs, devices_per_run, _cores(), _gpus())
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: the cores that this process may use
+    cores = sorted(os.sched_getaffinity(0)) if has_affinity else list(range(os.cpu_count() or 1))
+    gpus: list[str] = []
+    if torch.cuda.is_available():
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        gpus = visible or [str(index) for index in range(torch.cuda.device_count())]
+    return allocate_devices(jobs, devices_per_run, cores, gpus)
 
 
-def share_out(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
+def allocate_devices(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus: Sequence[str]) -> list[Slot]:
     """The same for a given machine: the numbers of its cores and the names of its GPUs."""
     if jobs is None:
         jobs = len(gpus) if gpus and devices_per_run == 1 else 1
@@ -76,36 +86,18 @@ def share_out(jobs: int | None, devices_per_run: int, cores: Sequence[int], gpus
     ]
 
 
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):  # Linux: those that this process may use
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _gpus() -> list[str]:
-    if not torch.cuda.is_available():
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [name for name in visible.split(",") if name] or [str(index) for index in range(torch.cuda.device_count())]
-
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
-EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
-TAIL_BYTES = 4000
-
-
 class Child:
-    """A run that has been started.
+    """The process of one run.
 
-    It has a session of its own, so that a Ctrl-C in the terminal reaches the study alone, which passes it on once. On
-    Linux it gets a SIGTERM, upon which it saves and stops, when the study itself is killed; elsewhere it trains on and
-    keeps the study's lock until it ends.
+    It has a session of its own: Ctrl-C in the terminal reaches the study alone, which passes it on once. When the study
+    is killed, Linux sends the run SIGTERM, on which it saves and stops. Elsewhere it trains on. Either way it holds the
+    study's lock until it ends.
 
     Args:
         task: what to run.
         logs: the study's folder.
-        slot: the part of the machine.
-        lock: a descriptor of the study's lock, which the run holds as well.
+        slot: its share of the machine.
+        lock: descriptor of the study's lock, which the run inherits.
 
     Raises:
         OutputError: the log cannot be written.
@@ -120,7 +112,7 @@ class Child:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
                 self._first_byte = log.tell()
-                self._process = subprocess.Popen(
+                self.process = subprocess.Popen(
                     command(task, logs),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -133,20 +125,12 @@ class Child:
         except OSError as error:
             raise OutputError(f"cannot start a run with its log {self.log}: {error.strerror}") from error
 
-    def exit_code(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
-        return self._process.poll()
-
-    def send(self, signum: int) -> None:
-        """Sends a signal, if it still runs."""
-        self._process.send_signal(signum)
-
     def epoch(self) -> int:
-        """The last epoch that it has reported, counted from 1; at first those that it had before it was started."""
+        """The last epoch that it has reported, counted from 1; before the first report, those of its checkpoint."""
         reported = EPOCH_LINE.findall(self._output())
         return int(reported[-1]) if reported else self.task.run.epochs if self.task.run else 0
 
-    def last_words(self) -> str:
+    def error_line(self) -> str:
         """The error line of a run that failed, or the last line of its output."""
         lines = [line.strip() for line in self._output().splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
@@ -160,7 +144,7 @@ class Child:
 
 
 def command(task: Task, logs: Path) -> list[str]:
-    """The `fit` that does a task: from the beginning, or on from its run's last checkpoint."""
+    """The `fit` command of a task: from the beginning, or from its run's last checkpoint."""
     fit = [sys.executable, "-m", "cifar_lightning", "fit"]
     if task.run is not None and task.run.checkpoint is not None:
         return [*fit, "--ckpt", str(task.run.checkpoint)]
@@ -169,7 +153,7 @@ def command(task: Task, logs: Path) -> list[str]:
 
 
 def _prepare(slot: Slot) -> Callable[[], None]:
-    """What the new process does before it becomes `fit`; everything is looked up here, in front of the fork."""
+    """What the new process does before it becomes `fit`. Everything is looked up here, before the fork."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     set_cores = os.sched_setaffinity if hasattr(os, "sched_setaffinity") and slot.cores else None
 
@@ -183,10 +167,10 @@ def _prepare(slot: Slot) -> Callable[[], None]:
 
 
 def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]]) -> float | None:
-    """Seconds of what is due, one run after the other; None where nothing has finished to judge by.
+    """Seconds that the due runs take one after the other; None where no run has finished.
 
-    A system's own runs are taken where there are any; else all, by their operations. Side by side on a CPU the runs
-    share its cores, and the sum stays about the same.
+    A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
+    cores, so the sum stays about the same.
 
     Args:
         tasks: the plan.
@@ -197,12 +181,13 @@ def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]])
         if task.is_due:
             own = [run for other, run in finished if other.system == task.system]
             if own:
-                per_epoch_s = median(_seconds(run) / max(run.epochs, 1) for run in own)
+                per_epoch_s = median(_epoch_s(run) for run in own)
             elif finished:
-                per_flop_s = median(_seconds(run) / _operations(other, run) for other, run in finished)
-                images = int(median(run.record.data["train"] for _, run in finished))
-                operations = task.resolved.train_flop_per_image * task.resolved.images_per_epoch(images)
-                per_epoch_s = per_flop_s * operations
+                per_flop_s = median(
+                    _epoch_s(run) / _epoch_flop(other, run.record.data["train"]) for other, run in finished
+                )
+                images = median(run.record.data["train"] for _, run in finished)
+                per_epoch_s = per_flop_s * _epoch_flop(task, images)
             else:
                 return None
             total += per_epoch_s * task.epochs_left
@@ -217,20 +202,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _seconds(run: FoundRun) -> float:
+def _epoch_s(run: FoundRun) -> float:
     timings = run.record.timings
-    return float(timings["train_s"] + timings["val_s"])
+    return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
 
 
-def _operations(task: Task, run: FoundRun) -> float:
-    images = task.resolved.images_per_epoch(run.record.data["train"])
-    return task.resolved.train_flop_per_image * images * max(run.epochs, 1)
+def _epoch_flop(task: Task, training_images: float) -> float:
+    return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))
 
 
-class Board:
-    """Prints a line for each run that ends; on a terminal a bar below them shows the work that is done.
+class StudyProgress:
+    """Prints a line for each run that ends; on a terminal a bar shows the work that is done.
 
-    The work is counted in operations, so that a run of 100 epochs or of a wider net takes its due part of the bar.
+    Work is counted in FLOPs, so that a long run or a wider net takes its part of the bar.
 
     Args:
         tasks: the plan.
@@ -257,7 +241,7 @@ class Board:
         )
         self._bar_task = self._bar.add_task("", total=max(self._work, 1), left="")
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "StudyProgress":
         self._bar.start()
         return self
 
@@ -291,35 +275,26 @@ class Board:
         """Prints the run's line. Returns whether it finished."""
         self._ended += 1
         self._work_done += _work(child.task, child.task.epochs_left)
-        task, exit_code = child.task, child.exit_code()
+        task, exit_code = child.task, child.process.returncode
         name = f"{task.system.name:<{max(len(other.system.name) for other in self._due)}}  seed {task.seed}"
         found = [run for run in find_runs(self.logs, None, task.system.name) if run.seed == task.seed]
         if exit_code == 0 and found:
-            self.say(f"{name}  {_line(found[-1])}")
+            run = found[-1]
+            accuracy, loss = (
+                METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss")
+            )
+            took = duration(run.record.timings["train_s"])
+            self.say(f"{name}  test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}")
         elif exit_code in (130, 143):
             self.say(f"{name}  stopped in epoch {child.epoch() + 1}, goes on next time")
         else:
-            how = f"was ended by signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
-            self.say(f"{name}  FAILED ({how}): {child.last_words()}; see {child.log}")
+            how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+            self.say(f"{name}  FAILED ({how}): {child.error_line()}; see {child.log}")
         return exit_code == 0
-
-
-def _line(run: FoundRun) -> str:
-    accuracy, loss = (METRICS[name] for name in ("test_accuracy", "test_loss"))
-    took = duration(run.record.timings["train_s"])
-    return (
-        f"test accuracy {accuracy.show(accuracy.read(run.content))}  loss {loss.show(loss.read(run.content))}  "
-        f"{run.epochs} epochs in {took}"
-    )
 
 
 def _work(task: Task, epochs: int) -> float:
     return task.resolved.train_flop_per_image * max(epochs, 0)
-
-
-POLL_S = 0.2
-WAIT_FOR_LOCK_S = 60.0  # a run whose study was killed needs a moment to save and stop
-LOCK_NAME = ".lock"
 
 
 class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong
@@ -330,36 +305,32 @@ class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong
         self.exit_code = 128 + signum
 
 
-class _Signals:
-    """Counts Ctrl-C and SIGTERM while a study runs; nothing is done in the handler."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        def note(signum: int, frame: FrameType | None) -> None:
-            self.received.append(signum)
-
-        previous = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for signum, handler in previous.items():
-                signal.signal(signum, handler)
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """A list to which Ctrl-C and SIGTERM are added while a study runs; the handler does nothing else."""
+    received: list[int] = []
+    handled = (signal.SIGINT, signal.SIGTERM)
+    previous = {signum: signal.signal(signum, lambda number, frame: received.append(number)) for signum in handled}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
 @contextlib.contextmanager
 def locked(logs: Path) -> Iterator[BinaryIO]:
-    """Holds a study's folder for this process and the runs that it starts; whoever dies lets go of it.
+    """Locks a study's folder for this process and for the runs that inherit the lock.
+
+    It is flock on an open file and not `filelock`, which unlocks for all heirs when the study lets go: a run that a
+    failed study leaves behind keeps the folder until it ends.
 
     Raises:
-        OutputError: another study, or a run that one has left behind, is at work there; or it cannot be written.
+        OutputError: another study, or a run that one has left behind, holds the lock; or the folder cannot be written.
     """
-    path = logs / LOCK_NAME
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
+        file = (logs / ".lock").open("ab")
     except OSError as error:
         raise OutputError(f"the study's folder {logs} cannot be written: {error.strerror}") from error
     with file:
@@ -377,7 +348,9 @@ def locked(logs: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, board: Board, again: str) -> int:
+def execute(
+    tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, progress: StudyProgress, again: str
+) -> int:
     """Runs every task that is due.
 
     Args:
@@ -385,8 +358,8 @@ def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: Bina
         slots: at most one run in each at a time.
         logs: the study's folder.
         lock: from `locked`.
-        board: shows how far it is.
-        again: the command that goes on with the study.
+        progress: is told what happens.
+        again: the command that resumes the study.
 
     Returns:
         How many of the runs failed.
@@ -396,23 +369,23 @@ def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: Bina
     """
     waiting = [task for task in tasks if task.is_due]
     free, running = list(reversed(slots)), list[Child]()
-    signals, passed_on, failures = _Signals(), 0, 0
-    with signals.noted():
-        while running or (waiting and not signals.received):
-            while free and waiting and not signals.received:
+    passed_on = failures = 0
+    with _noted_signals() as received:
+        while running or (waiting and not received):
+            while free and waiting and not received:
                 running.append(Child(waiting.pop(0), logs, free.pop(), lock.fileno()))
             time.sleep(POLL_S)
-            for signum in signals.received[passed_on:]:
-                board.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
+            for signum in received[passed_on:]:
+                progress.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
                 for child in running:
-                    child.send(signum)
+                    child.process.send_signal(signum)  # nothing where it has ended
                 passed_on += 1
-            for child in [child for child in running if child.exit_code() is not None]:
+            for child in [child for child in running if child.process.poll() is not None]:
                 running.remove(child)
                 free.append(child.slot)
-                if not board.ended(child) and not signals.received:
+                if not progress.ended(child) and not received:
                     failures += 1
-            board.show(running)
-    if signals.received:
-        raise StudyStopped(f"stopped; go on with: {again}", signals.received[0])
+            progress.show(running)
+    if received:
+        raise StudyStopped(f"stopped; go on with: {again}", received[0])
     return failures

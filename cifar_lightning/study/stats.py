@@ -1,7 +1,8 @@
-"""What the figures say of comparisons and claims, in plain words and never more than they bear."""
+"""The statistics of a study: intervals, tests, and verdicts that say no more than the runs show."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
@@ -13,11 +14,17 @@ from cifar_lightning.study.metrics import METRICS
 from cifar_lightning.study.spec import Check, Claim
 
 LEVEL = 0.95
+Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
+Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
+Machines = Mapping[str, Collection[str]]
+Entry = dict[str, Any]
+
+SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Values of one system's runs. One run has no spread, and so neither deviation nor interval."""
+    """Values of one system's runs. A single run has neither deviation nor interval."""
 
     n: int
     mean: float
@@ -28,12 +35,24 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference with its interval; `p` is two-sided. None where one run, or no spread at all, allows neither."""
+    """A difference with its 95% interval and two-sided p; both are None where a single run or no spread allows none."""
 
     difference: float
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    df: float | None = None  # degrees of freedom of the t test
+
+    def detectable(self, alpha: float) -> float:
+        """The smallest measured difference that would have had a p below `alpha`, had the runs spread as they did.
+
+        It is the half-width of the interval at the level 1 - alpha. Of studies like this one, about half would show a
+        true difference of this size: half of them measure more than it, half less.
+        """
+        assert self.low is not None
+        assert self.high is not None
+        ratio = stats.t.isf(alpha / 2, self.df) / stats.t.isf((1 - LEVEL) / 2, self.df)
+        return float(ratio) * (self.high - self.low) / 2
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -46,48 +65,39 @@ def summarise(values: Sequence[float]) -> Summary:
     if n < 2:
         return Summary(n, mean, None, None, None)
     sd = stdev(values)
-    half = _quantile(n - 1) * sd / math.sqrt(n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """The mean of `first` minus that of `second`, by Welch: the two may spread differently.
+    """The mean of `first` minus that of `second`, by Welch's t test: the two may spread differently.
 
-    Each needs two runs for an interval; where neither spreads at all, there is nothing to judge by.
+    Each needs two runs for an interval, and one of the two systems must spread.
     """
     difference = fmean(first) - fmean(second)
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < 2 or stdev(first) == stdev(second) == 0:
         return Difference(difference)
-    parts = [stdev(values) ** 2 / len(values) for values in (first, second)]
-    error = math.sqrt(sum(parts))
-    if error == 0:
-        return Difference(difference)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
-    )
-    half = _quantile(freedom) * error
-    return Difference(difference, difference - half, difference + half, _two_sided(difference / error, freedom))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's where all runs of one system are equal
+        test = stats.ttest_ind(first, second, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(difference, float(low), float(high), float(test.pvalue), float(test.df))
 
 
 def against(values: Sequence[float], stated: float, within: float = 0.0) -> Difference:
-    """The mean minus a stated number, as a one-sample t test.
+    """The mean minus a stated number, by a one-sample t test.
 
     Args:
         values: one per run.
         stated: the number.
-        within: how far from it a value still counts as it, since it was rounded; `p` is that of the nearest such value.
+        within: the number was rounded by up to this much; `p` is that of the nearest value that rounds to it.
     """
-    summary = summarise(values)
-    difference = summary.mean - stated
-    if not summary.sd:
-        return Difference(difference)
-    assert summary.low is not None
-    assert summary.high is not None
-    error = summary.sd / math.sqrt(summary.n)
-    distance = max(abs(difference) - within, 0.0)
-    return Difference(
-        difference, summary.low - stated, summary.high - stated, _two_sided(distance / error, summary.n - 1)
-    )
+    mean = fmean(values)
+    if len(values) < 2 or stdev(values) == 0:
+        return Difference(mean - stated)
+    test = stats.ttest_1samp(values, min(max(mean, stated - within), stated + within))
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(mean - stated, float(low) - stated, float(high) - stated, float(test.pvalue), float(test.df))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -101,22 +111,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = floor
     return adjusted
-
-
-def _quantile(freedom: float) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
-
-
-def _two_sided(t: float, freedom: float) -> float:
-    return float(2 * stats.t.sf(abs(t), freedom))
-
-
-Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
-Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
-Machines = Mapping[str, Collection[str]]
-Entry = dict[str, Any]
-
-SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
 
 
 def judge(
@@ -143,128 +137,115 @@ def judge(
     Returns:
         The comparisons (one entry per pair and metric) and the claims (with an entry per check).
     """
-    tests: dict[Check, Difference | None] = {}
-    for check in [check for claim in claims for check in claim.checks]:
-        tests[check] = _test(check, values, machines)
-    adjusted = _adjusted(tests)
-    others = {
-        check: _test(check, values, machines)
-        for pair in pairs
-        for check in [_comparison(pair, metric) for metric in metrics]
-        if _claimed(check, tests) is None
-    }
-    adjusted |= _adjusted(others)
-    comparisons = []
-    for pair in pairs:
-        for metric in metrics:
-            check = _comparison(pair, metric)
-            source = _claimed(check, tests) or check
-            test = tests[source] if source in tests else others[source]
-            p = adjusted.get(source)
-            if test is not None and source.systems != check.systems:
-                test = _mirrored(test)
-            comparisons.append(_entry(check, test, p, values, machines))
+    claimed = [check for claim in claims for check in claim.checks]
+    compared = [Check(metric, "", compare=pair) for pair in pairs for metric in metrics]
+    tests = {check: _test(check, values, machines) for check in claimed + compared}
+    corrected = _corrected(claimed, tests)
+    corrected |= _corrected([check for check in compared if _question(check) not in corrected], tests)
+
+    def entry(check: Check) -> Entry:
+        if check.kind == "curve":
+            return _curve_entry(check, curves[check.system])
+        return _entry(check, tests[check], corrected.get(_question(check)), values, machines)
+
     judged = [
-        {
-            "says": claim.says,
-            "remark": claim.remark,
-            "checks": [
-                _curve_entry(check, curves)
-                if check.kind == "curve"
-                else _entry(check, tests[check], adjusted.get(check), values, machines)
-                for check in claim.checks
-            ],
-        }
+        {"says": claim.says, "remark": claim.remark, "checks": [entry(check) for check in claim.checks]}
         for claim in claims
     ]
-    return comparisons, judged
-
-
-def _comparison(pair: tuple[str, str], metric: str) -> Check:
-    return Check(pair, metric, "")
-
-
-def _claimed(check: Check, tests: Mapping[Check, Difference | None]) -> Check | None:
-    """The claims' check of the same two systems and the same metric, in either order."""
-    for other in tests:
-        if set(other.systems) == set(check.systems) and other.metric == check.metric and other.kind == "difference":
-            return other
-    return None
-
-
-def _mirrored(test: Difference) -> Difference:
-    low, high = (None, None) if test.low is None or test.high is None else (-test.high, -test.low)
-    return Difference(-test.difference, low, high, test.p)
+    return [entry(check) for check in compared], judged
 
 
 def _test(check: Check, values: Values, machines: Machines) -> Difference | None:
     samples = [values[system].get(check.metric, []) for system in check.systems]
     if check.kind == "curve" or not all(samples):
         return None
-    if check.kind == "number":
-        assert check.value is not None
+    if check.value is not None:
         return against(samples[0], check.value, check.within)
     test = welch(*samples)
-    if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
-        return Difference(test.difference)
-    return test
+    return test if _is_comparable(check, machines) else Difference(test.difference)
 
 
-def _is_one_machine(check: Check, machines: Machines) -> bool:
-    return len({machine for system in check.systems for machine in machines[system]}) < 2
-
-
-def _adjusted(tests: Mapping[Check, Difference | None]) -> dict[Check, float]:
-    """Holm over the different questions among `tests`: one that is asked twice, or from both sides, counts once."""
-    questions: dict[Any, float] = {}
-    for check, test in tests.items():
-        if test is not None and test.p is not None:
-            questions[_question(check)] = test.p
-    corrected = dict(zip(questions, holm(list(questions.values())), strict=True))
-    return {check: corrected[_question(check)] for check in tests if _question(check) in corrected}
+def _is_comparable(check: Check, machines: Machines) -> bool:
+    """Whether machine and threads were the same, where they matter."""
+    used = {machine for system in check.systems for machine in machines[system]}
+    return check.kind == "number" or not METRICS[check.metric].depends_on_machine or len(used) < 2
 
 
 def _question(check: Check) -> Any:
-    return frozenset(check.systems), check.metric, check.value, check.within
+    """What a check asks: the same from both sides."""
+    return frozenset(check.systems), check.metric, check.value, check.within if check.kind == "number" else 0.0
 
 
-def _entry(check: Check, test: Difference | None, p: float | None, values: Values, machines: Machines) -> Entry:
+@dataclass(frozen=True)
+class Corrected:
+    """A test among others."""
+
+    p: float  # after Holm's correction
+    alpha: float  # of a test that shows nothing: below this uncorrected p it would have
+
+
+def _corrected(checks: Iterable[Check], tests: Mapping[Check, Difference | None]) -> dict[Any, Corrected]:
+    """By question: one that is asked twice, or from both sides, counts once."""
+    p_values = {_question(check): test.p for check in checks if (test := tests[check]) and test.p is not None}
+    adjusted = holm(list(p_values.values()))
+    # Holm compares the smallest p that is left with the level over the number of tests that are left.
+    alpha = (1 - LEVEL) / max(sum(p >= 1 - LEVEL for p in adjusted), 1)
+    return {question: Corrected(p, alpha) for question, p in zip(p_values, adjusted, strict=True)}
+
+
+def _entry(
+    check: Check, test: Difference | None, corrected: Corrected | None, values: Values, machines: Machines
+) -> Entry:
     samples = [values[system].get(check.metric, []) for system in check.systems]
-    counts, means = [len(sample) for sample in samples], [fmean(sample) if sample else None for sample in samples]
-    verdict, outcome = _words(check, test, p, counts, machines)
+    counts = [len(sample) for sample in samples]
+    n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
+    detectable = None
+    if test is not None and corrected is not None:
+        if corrected.p >= 1 - LEVEL:
+            detectable = test.detectable(corrected.alpha) + (check.within if check.kind == "number" else 0)
+        verdict, outcome = _words(check, test, detectable, n)
+    elif not any(counts):
+        verdict, outcome = "no run has finished", OPEN
+    elif min(counts) < 2:
+        verdict, outcome = f"no verdict with n = {n}", OPEN
+    elif not _is_comparable(check, machines):
+        verdict, outcome = "no verdict: not the same machine and threads", OPEN
+    else:
+        verdict, outcome = f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
     return {
         **asdict(check),
-        "systems": list(check.systems),
+        "systems": check.systems,
         "kind": check.kind,
         "n": counts,
-        "means": means,
-        "difference": test.difference if test else None,
-        "low": test.low if test else None,
-        "high": test.high if test else None,
-        "p": test.p if test else None,
-        "p_holm": p,
+        "means": [fmean(sample) if sample else None for sample in samples],
+        **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p", "df"))),
+        "p_holm": corrected.p if corrected else None,
+        "detectable": detectable,
         "verdict": verdict,
         "outcome": outcome,
     }
 
 
-def _words(
-    check: Check, test: Difference | None, p: float | None, counts: list[int], machines: Machines
-) -> tuple[str, str]:
-    """The verdict, and what it means for the expectation (empty where there is none)."""
-    n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
-    if test is None:
-        return "no run has finished" if not any(counts) else f"no verdict with n = {n}", OPEN
-    if test.p is None or p is None:
-        if min(counts) < 2:
-            return f"no verdict with n = {n}", OPEN
-        if METRICS[check.metric].depends_on_machine and not _is_one_machine(check, machines):
-            return "no verdict: not the same machine and threads", OPEN
-        return f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
-    is_shown, is_above = p < 1 - LEVEL, test.difference > 0
+def _words(check: Check, test: Difference, detectable: float | None, n: str) -> tuple[str, str]:
+    """The verdict, and what it means for the expectation (empty where there is none).
+
+    `detectable` is None where a difference is shown, and else how large a one could have been shown.
+    """
+    is_shown, is_above = detectable is None, test.difference > 0
+    size = METRICS[check.metric].show_difference(detectable).removeprefix("+")
+    could = f"shown with n = {n}, which could have shown one of about {size}"
     if check.kind == "number":
-        return _number_words(check, test, is_shown, is_above, n)
-    verdict = ("higher" if is_above else "lower") if is_shown else f"no difference shown with n = {n}"
+        if is_shown:
+            agrees = {"equal": False, "at least": is_above, "at most": not is_above}[check.expect]
+            side = "above" if is_above else "below"
+            return f"{side} the stated number", SUPPORTED if agrees else CONTRADICTED
+        assert test.low is not None
+        assert test.high is not None
+        is_inside = test.low <= check.within and test.high >= -check.within
+        place = "inside" if is_inside else "outside"
+        verdict = f"no difference from the stated number {could}; the number is {place} the 95% interval"
+        return verdict, NOT_CONTRADICTED if check.expect == "equal" and is_inside else OPEN
+    verdict = ("higher" if is_above else "lower") if is_shown else f"no difference {could}"
     if not check.expect:
         return verdict, ""
     if check.expect.startswith("not "):
@@ -273,24 +254,10 @@ def _words(
     return verdict, OPEN if not is_shown else SUPPORTED if verdict == check.expect else CONTRADICTED
 
 
-def _number_words(check: Check, test: Difference, is_shown: bool, is_above: bool, n: str) -> tuple[str, str]:
-    assert test.low is not None
-    assert test.high is not None
-    if is_shown:
-        side = "above" if is_above else "below"
-        agrees = {"equal": False, "at least": is_above, "at most": not is_above}[check.expect]
-        return f"{side} the stated number", SUPPORTED if agrees else CONTRADICTED
-    is_inside = test.low <= check.within and test.high >= -check.within
-    place = "inside" if is_inside else "outside"
-    verdict = f"no difference from the stated number shown with n = {n}; it is {place} the 95% interval"
-    return verdict, NOT_CONTRADICTED if check.expect == "equal" and is_inside else OPEN
-
-
-def _curve_entry(check: Check, curves: Curves) -> Entry:
-    """A rise in any run disproves that the curve always falls; that one run has none proves nothing about others."""
-    (system,) = check.systems
+def _curve_entry(check: Check, rows_of_runs: Sequence[Mapping[int, Mapping[str, float]]]) -> Entry:
+    """A rise in any run contradicts that the curve always falls; one run without a rise supports nothing."""
     runs = [
-        [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in curves[system]
+        [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in rows_of_runs
     ]
     runs = [points for points in runs if len(points) > 1]
     rises = [sum(after >= before for before, after in pairwise(points)) for points in runs]
@@ -304,4 +271,5 @@ def _curve_entry(check: Check, curves: Curves) -> Entry:
         verdict, outcome = f"falls at all {steps} steps of the one run; no verdict with n = 1", OPEN
     else:
         verdict, outcome = f"falls with every epoch in all {n} runs", SUPPORTED
-    return {**asdict(check), "systems": [system], "kind": "curve", "n": [n], "verdict": verdict, "outcome": outcome}
+    asked = {**asdict(check), "systems": check.systems, "kind": check.kind}
+    return {**asked, "n": [n], "verdict": verdict, "outcome": outcome}

@@ -1,7 +1,7 @@
-"""A study's mean curves as TensorBoard runs of their own, with HParams that compare its systems.
+"""A study's mean curves as TensorBoard runs, with HParams that compare its systems; TensorBoard cannot average seeds.
 
-They lie in `<study>/means/<system>`: `--logdir <study>/means` shows the systems alone, `--logdir <study>` the seeds as
-well, which the run filter `means` hides.
+They lie in `<study>/means/<system>`: `--logdir <study>/means` shows the systems alone, `--logdir <study>` their seeds
+as well, which the run filter `means` hides.
 """
 
 import shutil

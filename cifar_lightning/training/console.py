@@ -1,24 +1,21 @@
-"""What a run says of itself before its training: on the console, and in TensorBoard."""
+"""What a run says of itself before its training, on the console and in TensorBoard."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.nets.summary import LayerTable, as_markdown, shape_text
-from cifar_lightning.runs import figures
 from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 
 
 def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: RunRecord) -> None:
-    """Says on the console what is about to run."""
+    """Says what is about to run; TensorBoard has it from the run's first session."""
     data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
@@ -35,20 +32,12 @@ def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: La
         table.add_row(row.name, row.kind, shape_text(row.output_shape), f"{row.parameters:,}")
     table.add_row("all", "", "", f"{layers.parameters:,}", style="bold")
     console.print(table)
-
-
-def describe(experiment: Experiment, loggers: Sequence[Logger], layers: LayerTable) -> None:
-    """Says the same in TensorBoard, with sample pictures."""
-    data = experiment.datamodule
-    for logger in loggers:
-        if isinstance(logger, RunTensorBoard):
-            images, labels = data.images_of("train")
-            writer = logger.experiment
-            writer.add_figure("data/samples of each class", figures.sample_grid(images, labels, data.class_names))
-            writer.add_text("data", f"{data.source}: {_sizes(data)}")
-            writer.add_text("layers", as_markdown(layers))
-            writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml.splitlines()))
-            writer.flush()
+    if isinstance(trainer.logger, RunTensorBoard) and not record.resumed:
+        writer = trainer.logger.experiment
+        writer.add_text("data", f"{data.source}: {_sizes(data)}")
+        writer.add_text("layers", as_markdown(layers))
+        writer.add_text("config", "\n".join(f"    {line}" for line in experiment.resolved_yaml.splitlines()))
+        writer.flush()
 
 
 def _sizes(data: CIFAR10DataModule) -> str:

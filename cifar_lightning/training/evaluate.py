@@ -1,25 +1,22 @@
 """`test` and `validate`: one set of weights, one split, one score."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
-from cifar_lightning.metrics import Evaluation, evaluate, reliability
-from cifar_lightning.nets.tta import Views
-from cifar_lightning.process import is_follower, scratch_folder
+from cifar_lightning.metrics import Evaluation, reliability
+from cifar_lightning.nets.tta import TTA, Views
+from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.runs import calibration, figures, run_dir
 from cifar_lightning.runs.atomic import write_json
-from cifar_lightning.training.callbacks.scorer import Scorer
+from cifar_lightning.training.callbacks.scorer import Scored, Scorer
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.resume import FROZEN_DATA, check_frozen
 from cifar_lightning.training.trainer import build_trainer
@@ -60,27 +57,23 @@ def validate(arguments: list[str]) -> int:
     return _score_checkpoint("validate", arguments)
 
 
-class Scored(NamedTuple):
-    """The score of a split, and the logits (N, C) and labels (N,) behind it."""
+def score(experiment: Experiment, trainer: Trainer, split: str, tta: TTA | None = None) -> Scored:
+    """Runs Lightning's evaluation loop over `split` ('test' or 'validate') with the weights that the model holds.
 
-    evaluation: Evaluation
-    logits: Tensor
-    labels: Tensor
-
-    def at(self, temperature: float, class_names: Sequence[str]) -> "Scored":
-        """The same with the logits divided by a temperature."""
-        logits = self.logits / temperature
-        return Scored(evaluate(logits, self.labels, class_names), logits, self.labels)
-
-
-def score(experiment: Experiment, trainer: Trainer, scorer: Scorer, split: str, uses_tta: bool = False) -> Evaluation:
-    """Runs Lightning's evaluation loop over `split` ('test' or 'validate') with the weights that the model holds."""
+    Args:
+        experiment: the model and the data.
+        trainer: of this experiment.
+        split: which images.
+        tta: the views that each image's logits are averaged over.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(scorer := Scorer())  # for this evaluation alone: a validation within a training needs no logits
+    experiment.model.evaluation_tta = tta
     loop = trainer.test if split == "test" else trainer.validate
-    experiment.model.uses_tta = uses_tta
     loop(experiment.model, datamodule=experiment.datamodule, verbose=False)
-    experiment.model.uses_tta = False
-    assert scorer.evaluation is not None
-    return scorer.evaluation
+    callbacks.remove(scorer)
+    assert scorer.scored is not None
+    return scorer.scored
 
 
 def summary_line(verb: str, evaluation: Evaluation, weights: str) -> str:
@@ -91,25 +84,23 @@ def summary_line(verb: str, evaluation: Evaluation, weights: str) -> str:
     )
 
 
-def save_pictures(data: CIFAR10DataModule, scorer: Scorer, folder: Path, loggers: Sequence[Logger]) -> None:
+def save_figures(data: CIFAR10DataModule, scored: Scored, folder: Path, logger: Logger | None, epoch: int) -> None:
     """Writes confusion matrix, per-class accuracy and worst mistakes of the test into the folder and TensorBoard."""
-    evaluation = scorer.evaluation
-    assert evaluation is not None
+    evaluation = scored.evaluation
     title = f"{data.source}, test: {evaluation.accuracy:.2%} of {evaluation.images:,} images"
     drawn = {
         "confusion": figures.confusion(evaluation.confusion_matrix, data.class_names, title),
-        "mistakes": figures.worst_mistakes(data.images_of("test")[0], scorer.labels, scorer.logits, data.class_names),
+        "mistakes": figures.worst_mistakes(data.images_of("test")[0], scored.labels, scored.logits, data.class_names),
     }
     table = ["| class | test accuracy |", "|---|--:|"]
     table += [f"| {name} | {share:.2%} |" for name, share in evaluation.per_class_accuracy.items()]
     for name, figure in drawn.items():
         figures.save(figure, folder / f"{name}.png")
-    for logger in loggers:
-        if isinstance(logger, RunTensorBoard):
-            for name, figure in drawn.items():
-                logger.experiment.add_figure(f"test/{name}", figure)
-            logger.experiment.add_text("test", "\n".join(table))
-            logger.experiment.flush()
+    if isinstance(logger, RunTensorBoard):
+        for name, figure in drawn.items():
+            logger.experiment.add_figure(f"test/{name}", figure, epoch)
+        logger.experiment.add_text("test", "\n".join(table), epoch)
+        logger.experiment.flush()
 
 
 def _score_checkpoint(verb: str, arguments: list[str]) -> int:
@@ -126,19 +117,14 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     experiment.datamodule.prepare_data()
     for stage in (verb, *(["validate"] if calibrates else [])):
         experiment.datamodule.setup(stage)
-    scorer = Scorer()
-    trainer, model = build_trainer(experiment, [scorer], logger=False), experiment.model
+    trainer, model = build_trainer(experiment, [], logger=False), experiment.model
     names = experiment.datamodule.class_names
-    views = ["none", *([str(model.tta)] if model.has_tta else [])]
-
-    def scored(split: str, view: str) -> Scored:
-        return Scored(score(experiment, trainer, scorer, split, view != "none"), scorer.logits, scorer.labels)
-
+    views: dict[str, TTA | None] = {"none": None} | ({str(model.tta): model.tta} if model.has_tta else {})
     fits: dict[str, dict[str, float]] = {}
     if calibrates:
-        validated = {view: scored("validate", view) for view in views}
+        validated = {view: score(experiment, trainer, "validate", tta) for view, tta in views.items()}
         fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
-    scores = {view: scored(verb, view) for view in views}
+    scores = {view: score(experiment, trainer, verb, tta) for view, tta in views.items()}
     if calibrates and loaded.changed_on_disk:
         raise CheckpointError(
             f"{path} was replaced while it was scored, by a training that goes on; a temperature for weights that are "
@@ -150,7 +136,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
         calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
         sections[view]["calibrated"] = calibrated
-    folder = scratch_folder() if is_follower() else run_dir.run_of(path) or path.parent
+    folder = (run_dir.run_of(path) or path.parent) if is_rank_zero() else scratch_folder()
     data = experiment.datamodule
     result = {
         "checkpoint": path.name,
@@ -169,7 +155,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         if its is not None
     }
     figures.save(figures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
-    if fits and not is_follower():
+    if fits and is_rank_zero():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
         written.append(calibration.store(path, loaded.sha256, fits, fitted_on))
     _print(verb, scores["none"].evaluation, f"{path}, {data.source}")

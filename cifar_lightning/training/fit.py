@@ -9,23 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
-from cifar_lightning.distributed import end_followers
+from cifar_lightning.distributed import end_other_ranks
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
-from cifar_lightning.process import is_follower, scratch_folder
-from cifar_lightning.runs import environment, run_dir
+from cifar_lightning.process import is_rank_zero, scratch_folder
+from cifar_lightning.runs import environment, figures, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
 from cifar_lightning.runs.record import RunRecord, Session, read_record, write_record
 from cifar_lightning.runs.run_dir import in_use
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
-from cifar_lightning.training.callbacks.in_no_hurry import InNoHurry
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.training.console import describe, introduce
-from cifar_lightning.training.evaluate import save_pictures, score, summary_line
+from cifar_lightning.training.console import introduce
+from cifar_lightning.training.evaluate import save_figures, score, summary_line
 from cifar_lightning.training.resume import optimizer_changes
 from cifar_lightning.training.trainer import Assembly, assemble
 
@@ -60,18 +58,13 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
     write_record(folder, record)
     write_text(folder / "config.yaml", experiment.resolved_yaml)
     started = replace(record)
-    callbacks: list[Callback] = parts.trainer.callbacks  # type: ignore[attr-defined]
-    is_described = record.finished_at is not None  # a finished run that is extended
-    work = None if is_described else lambda: describe(experiment, parts.trainer.loggers, layers)
-    # Before StopSignals, which looks at the end of the training whether a signal came meanwhile.
-    callbacks.insert(callbacks.index(parts.signals), InNoHurry(work))
     try:
-        if not is_follower():
+        if is_rank_zero():
             introduce(experiment, parts.trainer, folder, layers, record)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
-        end_followers(parts.trainer)
+        end_other_ranks(parts.trainer)
         status = "interrupted" if _is_stop(error) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
@@ -121,7 +114,7 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         "hardware": environment.hardware(experiment.accelerator),
     }
     loaded = experiment.loaded
-    if loaded is not None and loaded.path.name == "last.ckpt" and not is_follower():
+    if loaded is not None and loaded.path.name == "last.ckpt" and is_rank_zero():
         folder = run_dir.run_of(loaded.path)
         if folder is not None:
             held.enter_context(in_use(folder))
@@ -144,11 +137,11 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
             return folder, record
     synthetic = experiment.datamodule.synthetic
     recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
-    if is_follower():
-        folder = scratch_folder()
-    else:
+    if is_rank_zero():
         folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
         held.enter_context(in_use(folder))
+    else:
+        folder = scratch_folder()
     return folder, RunRecord(
         recipe=recipe,
         seed=experiment.seed,
@@ -164,7 +157,7 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord) -> None:
     """The final score, the record and TensorBoard's last entries."""
-    trainer, timing, curves, scorer, speed, _ = parts
+    trainer, timer, curves = parts
     if experiment.loaded is not None and trainer.global_step == experiment.loaded.content["global_step"]:
         # No step was left to take, and then Lightning's averaging leaves the last weights in place of the average.
         experiment.loaded.load_into(experiment.model)
@@ -173,29 +166,32 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
     if experiment.config.trainer.fast_dev_run:
         print("test    not scored: fast_dev_run tries the code on a few batches, and the test set is scored whole")
     elif experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
-        evaluation = score(experiment, trainer, scorer, "test")
-        metrics["test"] = evaluation.to_dict()
-        print(summary_line("test", evaluation, f"the weights of epoch {len(curves.rows)}"))
+        scored = score(experiment, trainer, "test")
+        metrics["test"] = scored.evaluation.to_dict()
+        print(summary_line("test", scored.evaluation, f"the weights of epoch {len(curves.rows)}"))
         if trainer.is_global_zero:
-            save_pictures(experiment.datamodule, scorer, folder, trainer.loggers)
+            save_figures(experiment.datamodule, scored, folder, trainer.logger, epoch=len(curves.rows))
         if experiment.model.has_tta:
-            augmented = score(experiment, trainer, scorer, "test", uses_tta=True)
+            augmented = score(experiment, trainer, "test", experiment.model.tta).evaluation
             metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
-        if took := speed.result():
+        if took := timer.speed():
             record.speed = took
             print(_speed_line(took))
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
+    board = trainer.logger if isinstance(trainer.logger, RunTensorBoard) else None
+    if board and trainer.is_global_zero and record.finished_at is None:  # a finished run that is extended has it
+        # Now and not earlier: drawing takes a good part of the time of a short training.
+        samples = figures.sample_grid(*experiment.datamodule.images_of("train"), experiment.datamodule.class_names)
+        board.experiment.add_figure("data/samples of each class", samples)
     record.status, record.error, record.finished_at, record.metrics = "finished", None, _now(), metrics
     record.data = experiment.datamodule.sizes
-    record.timings = {name: round(sum(row[name] for row in timing.rows), 1) for name in ("train_s", "val_s")}
+    record.timings = {name: round(sum(row[name] for row in timer.rows), 1) for name in ("train_s", "val_s")}
     write_record(folder, record)
-    for logger in trainer.loggers:
-        if isinstance(logger, RunTensorBoard):
-            # At the last epoch: a run that is extended later adds a point and does not double this one.
-            logger.log_hyperparams(_flat(record.config), _final_scalars(metrics), step=len(curves.rows))
-            logger.finalize("success")
+    if board:
+        board.log_result(record.config, metrics, len(curves.rows))
+        board.finalize("success")
     print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
 
 
@@ -203,29 +199,6 @@ def _speed_line(took: dict[str, float]) -> str:
     parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
     tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
     return f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}"
-
-
-def _final_scalars(metrics: dict[str, Any]) -> dict[str, float]:
-    """What HParams shows of a run; the tag's name sorts these single points below the curves."""
-    last = metrics.get("last_epoch", {})
-    scalars = {f"result/{name}": last[name] for name in last if name.endswith(("_loss", "_accuracy"))}
-    test = metrics.get("test", {})
-    return scalars | {f"result/test_{name}": test[name] for name in ("loss", "accuracy") if name in test}
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What HParams compares: the settings of model, data and seed by their flags' names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}".replace(".init_args", "").replace(".class_path", "")
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value is not None and name.split(".")[0] in ("model", "data", "seed_everything"):
-            # The table draws booleans as 0.0000 and 1.0000: as text they read as what they are.
-            flat[name] = value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-    if not prefix:
-        flat |= {f"trainer.{key}": config["trainer"][key] for key in ("max_epochs", "precision")}
-    return flat
 
 
 def _withdraw(folder: Path, record: RunRecord) -> None:

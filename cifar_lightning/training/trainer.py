@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -15,17 +16,16 @@ from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
 from cifar_lightning.runs.record import RunRecord
-from cifar_lightning.training.callbacks.checkpoint import checkpoints
-from cifar_lightning.training.callbacks.compile_warmup import CompileWarmUp
-from cifar_lightning.training.callbacks.graceful_stop import StopSignals
+from cifar_lightning.training.callbacks.checkpoint import EpochCheckpoint, LastCheckpoint
+from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
+from cifar_lightning.training.callbacks.graceful_stop import GracefulStop
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.max_steps import MaxSteps
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.callbacks.progress import ProgressLines
-from cifar_lightning.training.callbacks.run_state import ResumeState
-from cifar_lightning.training.callbacks.scorer import Scorer
+from cifar_lightning.training.callbacks.run_state import RunState
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.training.callbacks.timer import SpeedClock, Timing
+from cifar_lightning.training.callbacks.timer import Timer
 
 IDENTITY = ("recipe", "seed", "source", "synthetic")  # what a checkpoint says of its run
 
@@ -34,11 +34,8 @@ class Assembly(NamedTuple):
     """A Trainer and the callbacks whose figures are read when it has run."""
 
     trainer: Trainer
-    timing: Timing
+    timer: Timer
     curves: LearningCurves
-    scorer: Scorer
-    speed: SpeedClock
-    signals: StopSignals
 
 
 def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: dict[str, Any]) -> Assembly:
@@ -56,25 +53,24 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
     last = folder / run_dir.CHECKPOINTS / "last.ckpt"
-    timing, scorer, speed = Timing(folder), Scorer(), SpeedClock()
     title = f"{record.recipe}, seed {record.seed}, {record.source}"
-    curves = LearningCurves(folder, timing, title, experiment.model.label_smoothing)
     callbacks: list[Callback] = [
-        *([CompileWarmUp()] if experiment.model.compiles else []),
-        guard := FiniteGuard(),
-        speed,
-        timing,
-        curves,
-        ProgressLines(curves, timing, guard, show_bar=settings.enable_progress_bar is not False),
-        ResumeState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
-        signals := StopSignals(last if keeps_checkpoints else None),
-        scorer,
+        *([CompileWarmup()] if experiment.model.compiles else []),
+        guard := NanGuard(),
+        timer := Timer(folder),
+        curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
+        ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
+        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
+        GracefulStop(last if keeps_checkpoints else None),
     ]
     if keeps_checkpoints:
-        callbacks += checkpoints(last.parent, has_validation=experiment.datamodule.val_size > 0)
+        # Best before last, whose file holds the best score so far: without it a resumed run would replace the best.
+        if experiment.datamodule.val_size > 0:  # the earlier epoch on a tie
+            callbacks.append(EpochCheckpoint(last.parent, "best", monitor="val/accuracy", mode="max"))
+        callbacks.append(LastCheckpoint(last.parent))
     own = settings.logger not in (None, True)
     logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
-    return Assembly(build_trainer(experiment, callbacks, logger), timing, curves, scorer, speed, signals)
+    return Assembly(build_trainer(experiment, callbacks, logger), timer, curves)
 
 
 def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Logger | bool) -> Trainer:
@@ -88,8 +84,8 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         experiment.model.max_steps = asked.max_steps
         callbacks = [MaxSteps(asked.max_steps), *callbacks]
     experiment.trainer_defaults["callbacks"] = callbacks
-    # Our own bar is a plain callback; Lightning's stays off.
-    settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": False, "max_steps": -1}
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    settings: dict[str, Any] = {"logger": logger, "enable_progress_bar": has_bar, "max_steps": -1}
     if asked.profiler is None:
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
@@ -101,7 +97,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         if "accelerator" in reason or "backend" in reason:
             reason += "; without --trainer.accelerator what is there is used"
         raise ConfigError(f"trainer: {reason}") from error
-    if trainer.world_size > 1 and not process.is_follower():
+    if trainer.world_size > 1 and process.is_rank_zero():
         _check_devices(experiment, trainer)
         process.announce(experiment.checkpoint)
     return trainer

@@ -190,7 +190,7 @@ def test_no_data_is_an_error_and_no_download(run: Run, monkeypatch: pytest.Monke
     def fetched(*arguments: object, **settings: object) -> None:
         raise AssertionError("a benchmark tried to download")
 
-    monkeypatch.setattr("cifar_lightning.data.archive.fetch", fetched)
+    monkeypatch.setattr("cifar_lightning.data.download._fetch", fetched)
     for root in (str(tmp_path / "nowhere"), ""):
         monkeypatch.setenv("CIFAR10_ROOT", root)
         code, _, err = run("bench", "--quick", "--output", "bench.json")

@@ -37,16 +37,14 @@ def test_ours_is_what_fit_trains_with_and_its_bar_draws(bench: Workbench, monkey
     def note(self: Callback, trainer: Any, *others: Any) -> None:
         seen["callbacks"] = [type(callback).__name__ for callback in trainer.callbacks]
         seen["bar"] = any(
-            isinstance(callback, ProgressLines) and callback._bar is not None for callback in trainer.callbacks
+            isinstance(callback, ProgressLines) and callback.progress is not None for callback in trainer.callbacks
         )
         seen["logger"] = type(trainer.logger).__name__
         seen["precision"] = trainer.precision
 
     monkeypatch.setattr(Stopwatch, "on_train_batch_start", note)
     contestants.ours(bench, contestants.our_experiment(bench, SPAN, []), SPAN)
-    assert {"Timing", "LearningCurves", "ProgressLines", "ResumeState", "StopSignals", "Scorer"} < set(
-        seen["callbacks"]
-    )
+    assert {"Timer", "LearningCurves", "ProgressLines", "RunState", "GracefulStop"} < set(seen["callbacks"])
     assert {"EpochCheckpoint", "LastCheckpoint"} < set(seen["callbacks"])
     assert seen["bar"]
     assert seen["logger"] == "RunTensorBoard"

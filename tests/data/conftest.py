@@ -5,19 +5,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from data.fetching import Fetching
 from data.loopback import Loopback
 from data.official_format import TINY
 
-from cifar_lightning.data.archive import MIRROR_VARIABLE, ROOT_VARIABLE
+from cifar_lightning.data import download
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine, and no source but those that a test names."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv(ROOT_VARIABLE, raising=False)
-    monkeypatch.setenv(MIRROR_VARIABLE, str(tmp_path / "no such mirror"))
+    for variable in (download.ROOT_VARIABLE, download.MIRROR_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(download, "MIRRORS", ())
 
 
 @pytest.fixture
@@ -35,8 +35,3 @@ def serve() -> Iterator[Callable[..., Loopback]]:
 def root(tmp_path: Path) -> Path:
     """A folder that is not there yet, with a space and an umlaut in its name."""
     return tmp_path / "my dätä"
-
-
-@pytest.fixture
-def fetching(tmp_path: Path) -> Fetching:
-    return Fetching(tmp_path)

@@ -4,9 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from data.official_format import FOLDER, TINY
+from data.official_format import TINY
 
-from cifar_lightning.data.archive import verify
+from cifar_lightning.data.download import FOLDER, LOCK_NAME, verify
 
 ONE_OF = "data_batch_3"
 
@@ -28,9 +28,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def assert_whole(root: Path, *besides: str) -> None:
-    """The data set, what is named, and nothing else: no archive, no `.part`, no lock, no staging."""
+    """The data set, the lock's empty file, what is named, and nothing else: no archive, nothing unfinished."""
     verify(root, TINY.layout)
-    assert names_in(root) == sorted([FOLDER, *besides])
+    assert names_in(root) == sorted([FOLDER, LOCK_NAME, *besides])
     assert names_in(root / FOLDER) == sorted(TINY.files)
 
 

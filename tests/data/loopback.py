@@ -1,42 +1,25 @@
 """A web server on 127.0.0.1 that misbehaves to order and remembers what it was asked."""
 
-import re
 import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-
-
-@dataclass
-class Seen:
-    """One request: its Range header ("" for none) and how many bytes of the body it was sent."""
-
-    path: str
-    range: str
-    sent_bytes: int = 0
 
 
 @dataclass
 class Loopback:
-    """Serves `body` at every path. Lists are used up, one entry a request; then the server behaves."""
+    """Serves `body` at every path."""
 
     body: bytes
-    ranges: bool = True
-    # Close the connection after so many bytes.
-    drop_after_bytes: list[int] = field(default_factory=list)
-    # Send so many bytes, then nothing until the server closes.
-    hang_after_bytes: list[int] = field(default_factory=list)
-    # Seconds between kilobytes.
-    trickle_seconds: float = 0.0
-    # Seconds before each body.
-    delay_seconds: float = 0.0
     status: int = 200
     redirect_to: str = ""
-    has_length: bool = True
-    # What a Content-Range header says instead of the truth.
-    content_range: str = ""
-    requests: list[Seen] = field(default_factory=list)
+    # Close the connection after so many bytes, or send nothing more until the server stops.
+    drop_after_bytes: int | None = None
+    hang_after_bytes: int | None = None
+    # Seconds before each body.
+    delay_s: float = 0.0
+    # The paths of the GET requests.
+    requests: list[str] = field(default_factory=list)
 
     def __enter__(self) -> "Loopback":
         self._closing = threading.Event()
@@ -47,9 +30,7 @@ class Loopback:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -63,56 +44,33 @@ class Loopback:
     def url(self) -> str:
         return f"http://{self.host}/cifar-10-python.tar.gz"
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        seen = Seen(request.path, request.headers.get("Range", ""))
-        self.requests.append(seen)
-        if self.redirect_to:
-            request.send_response(302)
-            request.send_header("Location", self.redirect_to)
-            request.end_headers()
-            return
+    def answer(self, request: BaseHTTPRequestHandler, has_body: bool) -> None:
         if self.status != 200:
             request.send_error(self.status)
             return
-        asked = re.fullmatch(r"bytes=(\d+)-", seen.range) if self.ranges else None
-        start = int(asked[1]) if asked else 0
-        if start and start >= len(self.body):
-            request.send_error(416)
-            return
-        request.send_response(206 if asked else 200)
-        if asked:
-            truth = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
-            request.send_header("Content-Range", self.content_range or truth)
-        if self.has_length:
-            request.send_header("Content-Length", str(len(self.body) - start))
+        request.send_response(302 if self.redirect_to else 200)
+        if self.redirect_to:
+            request.send_header("Location", self.redirect_to)
+        request.send_header("Content-Length", str(len(self.body)))
         request.end_headers()
-        time.sleep(self.delay_seconds)
-        self._send(request, seen, self.body[start:])
-
-    def _send(self, request: BaseHTTPRequestHandler, seen: Seen, body: bytes) -> None:
-        hangs = bool(self.hang_after_bytes)
-        if hangs:
-            body = body[: self.hang_after_bytes.pop(0)]
-        elif self.drop_after_bytes:
-            body = body[: self.drop_after_bytes.pop(0)]
-        step = 1000 if self.trickle_seconds else len(body) or 1
-        for offset in range(0, len(body), step):
-            block = body[offset : offset + step]
-            seen.sent_bytes += len(block)  # before it goes: whoever has received it sees it counted
-            request.wfile.write(block)
-            if self.trickle_seconds and self._closing.wait(self.trickle_seconds):
-                return
-        if hangs:
-            self._closing.wait()
+        if has_body:
+            time.sleep(self.delay_s)
+            request.wfile.write(self.body[: self.drop_after_bytes][: self.hang_after_bytes])
+            if self.hang_after_bytes is not None:
+                self._closing.wait()
 
 
 def _handler(server: Loopback) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            server.answer(self, has_body=False)
+
         def do_GET(self) -> None:
+            server.requests.append(self.path)
             try:
-                server.answer(self)
+                server.answer(self, has_body=True)
             except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client has lost patience, as it should
+                self.close_connection = True  # the client has left, as it should
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Not into the tests' output."""

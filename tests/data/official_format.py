@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_lightning.data.layout import Layout
+from cifar_lightning.data.download import ARCHIVE, FOLDER, Layout
 
-FOLDER = "cifar-10-batches-py"
-ARCHIVE = "cifar-10-python.tar.gz"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
 class TinyDataset:
-    """`files`: name to bytes; `archive`: the tar.gz of them; `layout`: names, digests and sizes of both."""
+    """`files`: name to bytes; `archive`: the tar.gz of them; `layout`: the digests of both."""
 
     files: dict[str, bytes]
     archive: bytes
@@ -58,18 +56,24 @@ def tiny_dataset(images_per_batch: int = 4, seed: int = 0) -> TinyDataset:
 
 def layout_of(files: dict[str, bytes], archive: bytes, images_per_batch: int = 4) -> Layout:
     """The Layout by which `files` and `archive` are the right ones, whatever they hold."""
-    digests = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     return Layout(
-        folder=FOLDER,
-        train=tuple((name, md5) for name, md5 in digests.items() if name.startswith("data_batch")),
-        test=(("test_batch", digests["test_batch"]),),
-        meta=("batches.meta", digests["batches.meta"]),
+        files={name: hashlib.md5(content).hexdigest() for name, content in files.items()},
+        archive_md5=hashlib.md5(archive).hexdigest(),
         train_images=5 * images_per_batch,
         test_images=images_per_batch,
-        archive_name=ARCHIVE,
-        archive_md5=hashlib.md5(archive).hexdigest(),
-        archive_bytes=len(archive),
     )
+
+
+def reader_of(layout: Layout) -> type:
+    """torchvision's CIFAR10 for the files of `layout`."""
+    from torchvision.datasets import CIFAR10
+
+    batches = {True: [], False: []}  # type: ignore[var-annotated]
+    for name, md5 in layout.files.items():
+        if name != "batches.meta":
+            batches[name.startswith("data_batch")].append([name, md5])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": layout.files["batches.meta"]}
+    return type("TinyCIFAR10", (CIFAR10,), {"train_list": batches[True], "test_list": batches[False], "meta": meta})
 
 
 Member = tuple[tarfile.TarInfo, bytes]

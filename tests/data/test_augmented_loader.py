@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cifar_lightning.data import loader as loader_room
 from cifar_lightning.data import transforms
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader
+from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.data.sampler import dropped_images, generator_for
-from cifar_lightning.data.transforms import Augmentation
+from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 
 SIZE = 50
 # All together and each by itself.

@@ -7,8 +7,8 @@ import pytest
 from data.folders import cut_one
 from data.official_format import FOLDER, TINY
 
-from cifar_lightning.data.archive import MIRROR_VARIABLE, ROOT_VARIABLE
 from cifar_lightning.data.command import main
+from cifar_lightning.data.download import MIRROR_VARIABLE, ROOT_VARIABLE
 from cifar_lightning.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("offline")

@@ -243,7 +243,7 @@ def test_the_real_data_set(real_root: str) -> None:
 
 
 def test_mean_and_deviation_are_those_of_the_real_training_images(real_root: str) -> None:
-    from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD
+    from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD
 
     images = loaded(root=real_root, val_size=0).images_of("train")[0]
     for channel in range(3):

@@ -7,8 +7,9 @@ import torch
 from data.loaders import augmented, labels_of, noise, numbered
 
 from cifar_lightning.data import loader as loader_room
-from cifar_lightning.data.loader import CIFAR10_MEAN, CIFAR10_STD, TensorLoader, normalise
+from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.data.sampler import dropped_images, epoch_order
+from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD, Normalize
 
 
 def test_iterating_does_not_touch_the_global_generator() -> None:
@@ -48,10 +49,12 @@ def test_batches_are_normalised_and_channels_last() -> None:
         torch.testing.assert_close(images[:, channel].double(), expected, atol=1e-5, rtol=0)
 
 
-def test_normalise_leaves_the_data_set_alone() -> None:
-    pixels = torch.full((1, 32, 32, 3), 200, dtype=torch.uint8)
-    normalise(pixels)
-    assert pixels.unique().tolist() == [200]
+def test_normalize_gives_the_bits_of_one_product_and_one_sum_and_leaves_the_data_set_alone() -> None:
+    """Published runs were trained on these values: another order of the operations would change them."""
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(12).view(1, 32, 32, 3)  # each level in each channel
+    before, mean, std = pixels.clone(), torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
+    assert torch.equal(Normalize()(pixels), pixels.float() * (1 / (255 * std)) + (-mean / std))
+    assert torch.equal(pixels, before)
 
 
 @pytest.mark.parametrize("chunk", [1, 12, 1024])  # a batch at a time, two, all

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data.official_format import TINY, tiny_dataset
+from data.official_format import TINY, reader_of, tiny_dataset
 from lightning.pytorch import Callback
 from matplotlib.figure import Figure
-from torchvision.datasets import CIFAR10
 
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data import archive, command
+from cifar_lightning.data import command, download
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.runs import atomic, figures
 from cifar_lightning.training.callbacks import checkpoint, nan_guard
@@ -31,18 +30,11 @@ TINY_TRAINED = tiny_dataset(images_per_batch=12)  # 60 training and 12 test imag
 
 def tiny() -> None:
     """Makes the data module read the tiny data set, and draws nothing, which would take longer than the training."""
-    layout = TINY_TRAINED.layout
-
-    class TinyCIFAR10(CIFAR10):  # type: ignore[misc]
-        train_list = [list(entry) for entry in layout.train]  # noqa: RUF012 - torchvision's own
-        test_list = [list(entry) for entry in layout.test]  # noqa: RUF012
-        meta = {"filename": layout.meta[0], "key": "label_names", "md5": layout.meta[1]}  # noqa: RUF012
-
-    CIFAR10DataModule.dataset_class = TinyCIFAR10  # type: ignore[assignment]
-    CIFAR10DataModule.layout = layout
+    CIFAR10DataModule.dataset_class = reader_of(TINY_TRAINED.layout)
+    CIFAR10DataModule.layout = TINY_TRAINED.layout
     for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
         setattr(figures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
-    command.main.__defaults__ = (layout,)
+    command.main.__defaults__ = (TINY_TRAINED.layout,)
 
 
 def save_every_step() -> None:
@@ -216,7 +208,7 @@ def as_on_a_gpu() -> None:
 
 def without_guard() -> None:
     """Nobody looks at loss and gradients."""
-    nan_guard.FiniteGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
+    nan_guard.NanGuard.on_before_optimizer_step = Callback.on_before_optimizer_step  # type: ignore[method-assign]
 
 
 def keep_weights(path: str) -> None:
@@ -231,18 +223,13 @@ def keep_weights(path: str) -> None:
 
 def small_downloads(mirrors: list[str]) -> None:
     """The mirrors that are known, and less patience with them."""
-    from cifar_lightning.data import download
-    from cifar_lightning.data.transfer import Patience
-
-    patience = Patience(connect_seconds=20, stall_seconds=2, backoff_seconds=0.01)
-    for module in (download, archive):
-        module.MIRRORS = tuple(mirrors)
-    archive.prepare.__kwdefaults__["patience"] = patience
+    download.MIRRORS = tuple(mirrors)
+    download.ANSWER_S, download.READ_TIMEOUT_S = 20.0, 2.0
 
 
-def layout_of_archive(md5: str, size: int) -> None:
-    """An archive with these bytes is the right one, whatever it holds."""
-    layout = dataclasses.replace(TINY_TRAINED.layout, archive_md5=md5, archive_bytes=size)
+def layout_of_archive(md5: str) -> None:
+    """An archive with this digest is the right one, whatever it holds."""
+    layout = dataclasses.replace(TINY_TRAINED.layout, archive_md5=md5)
     CIFAR10DataModule.layout = layout
     command.main.__defaults__ = (layout,)
 

@@ -68,8 +68,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "faults/test_data.py::test_a_half_extracted_set_is_repaired_from_the_archive_beside_it",
         "faults/test_data.py::test_a_half_extracted_set_without_a_source",
     )),
-    17: ("download drops", "retry, next mirror; else 3 and no final file", (
-        "faults/test_data.py::test_a_dropped_download_is_resumed",
+    17: ("download drops", "next mirror; else 3 and no final file", (
         "faults/test_data.py::test_a_bad_mirror_is_left_for_the_next",
         "faults/test_data.py::test_where_every_mirror_drops_there_is_no_final_file",
     )),
@@ -78,7 +77,7 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     )),
     19: ("crafted tar", "3; nothing written outside", (
         "faults/test_data.py::test_a_crafted_archive_writes_nothing_outside",
-        "data/test_unpack.py::test_a_crafted_archive_is_refused_whole",
+        "data/test_download.py::test_a_crafted_archive_is_refused_whole",
     )),
     20: ("several prepare at once", "all succeed; one download", (
         "faults/test_data.py::test_ten_fits_at_once_get_ten_folders_and_one_download",

@@ -11,7 +11,7 @@ from inference.checkpoints import tiny_net, write_checkpoint
 from PIL import Image
 from plain_net import PlainNet
 
-from cifar_lightning.data.loader import normalise
+from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.inference import Prediction, Predictor
 from cifar_lightning.inference.loading import official_test
@@ -28,7 +28,7 @@ def predictor(ckpt: Path) -> Predictor:
 def test_it_gives_the_softmax_of_the_net(predictor: Predictor) -> None:
     net = tiny_net().eval()
     with torch.inference_mode():
-        expected = net(normalise(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)).softmax(1)
+        expected = net(Normalize()(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)).softmax(1)
     predictions = predictor(NOISE)
     torch.testing.assert_close(torch.tensor([its.probabilities for its in predictions]), expected)
     assert [its.class_index for its in predictions] == expected.argmax(1).tolist()
@@ -98,7 +98,7 @@ def test_the_most_likely_first() -> None:
 
 def test_views_are_averaged(ckpt: Path) -> None:
     predictor = Predictor.load(ckpt, accelerator="cpu", views="flip")
-    images = normalise(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)
+    images = Normalize()(torch.from_numpy(NOISE)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         expected = averaged_logits(tiny_net().eval(), images, TTA("flip"))
     torch.testing.assert_close(predictor.logits(torch.from_numpy(NOISE)), expected)
@@ -157,9 +157,9 @@ def test_another_number_of_classes(tmp_path: Path) -> None:
 
 
 def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, tmp_path: Path) -> None:
-    from cifar_lightning.data import layout, synthetic
+    from cifar_lightning.data import download, synthetic
 
-    assert layout.CLASS_NAMES == CLASSES
+    assert download.CLASS_NAMES == CLASSES
     synthetic_one = Predictor.load(write_checkpoint(tmp_path / "s.ckpt", synthetic=True))
     assert synthetic_one.class_names == synthetic.CLASS_NAMES
     images, labels = official_test(Predictor.load(ckpt).trained)
@@ -168,9 +168,9 @@ def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, 
 
 
 def test_the_real_class_names(real_root: str) -> None:
-    from cifar_lightning.data import layout
+    from cifar_lightning.data import download
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
     data = CIFAR10DataModule(root=real_root)
     data.setup("test")
-    assert data.class_names == layout.CLASS_NAMES
+    assert data.class_names == download.CLASS_NAMES

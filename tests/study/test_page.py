@@ -41,12 +41,11 @@ FILES = ("report.html", "report.md", "study.json")
 
 
 def noise_png() -> bytes:
-    """A picture as large as that of real mistakes, which hardly compresses."""
+    """An image a little larger than that of real mistakes, which hardly compresses."""
     buffer = io.BytesIO()
     sheet = Image.new("RGB", (1080, 600), "white")
     for left in range(0, 1080, 120):
-        sheet.paste(Image.effect_noise((60, 600), 100).convert("RGB"), (left, 0))
-        sheet.paste(Image.effect_noise((5, 600), 100).convert("RGB").rotate(180), (left + 80, 0))
+        sheet.paste(Image.effect_noise((45, 600), 100).convert("RGB"), (left, 0))
     sheet.paste(Image.radial_gradient("L").convert("RGB"), (0, 0))
     sheet.save(buffer, "png")
     return buffer.getvalue()
@@ -173,16 +172,13 @@ def test_a_published_study_is_its_small_files(study: Path) -> None:
     assert len(list(Path("published").glob("runs/*/*.json"))) == 8
 
 
-def test_a_picture_too_large_for_a_repository_gets_fewer_colours_and_then_fewer_pixels() -> None:
+def test_an_image_too_large_for_a_repository_gets_fewer_colours() -> None:
     large = noise_png()
     assert len(large) > 300_000
-    small = shrink(large, 300_000)
+    small = shrink(large)
     assert len(small) <= 300_000
     assert Image.open(io.BytesIO(small)).size == (1080, 600)
-    assert shrink(small, 300_000) == small
-    tiny = shrink(large, 20_000)
-    assert len(tiny) <= 20_000
-    assert Image.open(io.BytesIO(tiny)).size < (1080, 600)
+    assert shrink(small) is small
 
 
 def test_tensorboard_has_mean_curves_and_compares_systems(study: Path, no_charts: None) -> None:
@@ -220,19 +216,15 @@ def test_the_page_in_a_browser(study: Path) -> None:
     html = gather(study)["report.html"].decode()
     url = (Path.cwd() / LOGS / "report.html").as_uri()
     with browser_page(browser) as page:
-        for width, is_dark in ((1280, False), (1280, True), (390, False), (390, True)):
-            page.open(url, width, is_dark)
+        for width in (1280, 390):
+            page.open(url, width, is_dark=False)
             loaded = page.evaluate(
                 "Promise.all([...document.images].map(image => image.decode().then(() => image.naturalWidth)))"
             )
             assert len(loaded) == html.count("<img ") > 5
             assert min(loaded) > 0
             assert page.evaluate("[...document.images].every(image => image.alt.length > 10)")
-            dark_shown = page.evaluate("document.images[2].currentSrc === document.images[2].src")
-            assert dark_shown is not is_dark
             # Wide tables scroll inside of their own box, not with the page.
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.requests() == [url]
             assert page.complaints() == []
-            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert (background == "rgb(255, 255, 255)") is not is_dark

@@ -11,7 +11,7 @@ from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable
 from cifar_lightning.runs import environment, record
 from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Resolved, Task, make_plan, resolve
-from cifar_lightning.study.runner import Slot, command, duration, estimate_s, share_out
+from cifar_lightning.study.runner import Slot, allocate_devices, command, duration, estimate_s
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.store import FoundRun, find_runs
 
@@ -216,7 +216,7 @@ def test_durations(seconds: float, text: str) -> None:
     ],
 )
 def test_jobs_share_out_cores_and_gpus(jobs: int | None, gpus: list[str], slots: list[Slot]) -> None:
-    assert share_out(jobs, 1, range(4), gpus) == slots
+    assert allocate_devices(jobs, 1, range(4), gpus) == slots
 
 
 def test_a_slot_s_threads_are_its_cores() -> None:
@@ -231,7 +231,7 @@ def test_a_slot_s_threads_are_its_cores() -> None:
 )
 def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        share_out(jobs, devices, range(4), [])
+        allocate_devices(jobs, devices, range(4), [])
 
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 100), (2, 60), (9, 100), (0.5, 60), (1.0, 100)])

@@ -15,8 +15,7 @@ import torch
 from study.fakes import BASE, write_study
 
 from cifar_lightning.cli import main
-from cifar_lightning.study import runner as children
-from cifar_lightning.study import runner as executing
+from cifar_lightning.study import runner
 from cifar_lightning.study.runner import Slot
 
 LOGS = Path("lightning_logs/tiny")
@@ -146,16 +145,16 @@ def test_it_goes_on_after_ctrl_c_and_after_a_kill(one_thread: None, capfd: pytes
 
 
 def test_two_studies_in_one_folder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(executing, "WAIT_FOR_LOCK_S", 0.3)
+    monkeypatch.setattr(runner, "WAIT_FOR_LOCK_S", 0.3)
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
-    with executing.locked(LOGS):
+    with runner.locked(LOGS):
         assert main(["study", study]) == 6
     assert "lightning_logs/tiny is in use by another study" in capfd.readouterr().err
 
 
 def test_a_run_that_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     kill = "import os; print('training', flush=True); os.kill(os.getpid(), 9)"
-    monkeypatch.setattr(children, "command", lambda task, logs: [sys.executable, "-c", kill])
+    monkeypatch.setattr(runner, "command", lambda task, logs: [sys.executable, "-c", kill])
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
     assert main(["study", study]) == 1
     out, err = capfd.readouterr()
@@ -168,7 +167,7 @@ def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytes
     """Threads, cores and a session of its own; and its last run's output is not taken for its own."""
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid(), flush=True)"
     code += "; print(sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [0])"
-    monkeypatch.setattr(children, "command", lambda task, logs: [sys.executable, "-c", code])
+    monkeypatch.setattr(runner, "command", lambda task, logs: [sys.executable, "-c", code])
     core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     monkeypatch.setattr("cifar_lightning.study.command.make_slots", lambda jobs, devices: [Slot((core,))])
     study = str(write_study("systems: {plain: {config: base.yaml}}"))

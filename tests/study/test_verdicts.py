@@ -32,8 +32,18 @@ def verdict_of(check: Check, **machines: set[str]) -> tuple[str, str]:
         (("bad", "good"), "lower", "lower", "supported"),
         (("good", "bad"), "not lower", "higher", "supported"),
         (("good", "bad"), "not higher", "higher", "contradicted"),
-        (("good", "near"), "higher", "no difference shown with n = 3", "not decided"),
-        (("good", "near"), "not higher", "no difference shown with n = 3", "not contradicted"),
+        (
+            ("good", "near"),
+            "higher",
+            "no difference shown with n = 3, which could have shown one of about 0.66 points",
+            "not decided",
+        ),
+        (
+            ("good", "near"),
+            "not higher",
+            "no difference shown with n = 3, which could have shown one of about 0.66 points",
+            "not contradicted",
+        ),
         (("good", "one"), "higher", "no verdict with n = 3 and 1", "not decided"),
         (("one", "one2"), "higher", "no verdict with n = 1", "not decided"),
         (("good", "none"), "higher", "no verdict with n = 3 and 0", "not decided"),
@@ -43,7 +53,7 @@ def verdict_of(check: Check, **machines: set[str]) -> tuple[str, str]:
 )
 def test_differences(systems: tuple[str, str], expect: str, verdict: str, outcome: str) -> None:
     values = VALUES | {"one2": {"test_accuracy": [0.9]}, "none2": {}, "same2": {"test_accuracy": [0.6, 0.6]}}
-    claim = Claim("it is so", (Check(systems, "test_accuracy", expect),))
+    claim = Claim("it is so", (Check("test_accuracy", expect, compare=systems),))
     _, (judged,) = judge([claim], [], [], values, {}, dict.fromkeys(values, "a CPU"))
     (entry,) = judged["checks"]
     assert (entry["verdict"], entry["outcome"]) == (verdict, outcome)
@@ -52,23 +62,23 @@ def test_differences(systems: tuple[str, str], expect: str, verdict: str, outcom
 @pytest.mark.parametrize(
     ("system", "expect", "value", "within", "verdict", "outcome"),
     [
-        ("good", "equal", 0.783, 0, "no difference from the stated number shown with n = 3; it is inside the 95% "
-         "interval", "not contradicted"),
+        ("good", "equal", 0.783, 0, "no difference from the stated number shown with n = 3, which could have shown one "
+         "of about 0.50 points; the number is inside the 95% interval", "not contradicted"),
         ("good", "equal", 0.63, 0.005, "above the stated number", "contradicted"),
         ("good", "at least", 0.7, 0, "above the stated number", "supported"),
         ("good", "at most", 0.7, 0, "above the stated number", "contradicted"),
-        ("good", "at least", 0.783, 0, "no difference from the stated number shown with n = 3; it is inside the 95% "
-         "interval", "not decided"),
+        ("good", "at least", 0.783, 0.001, "no difference from the stated number shown with n = 3, which could have "
+         "shown one of about 0.60 points; the number is inside the 95% interval", "not decided"),
         ("bad", "at least", 0.9, 0, "below the stated number", "contradicted"),
         ("one", "equal", 0.63, 0, "no verdict with n = 1", "not decided"),
     ],
 )  # fmt: skip
 def test_stated_numbers(system: str, expect: str, value: float, within: float, verdict: str, outcome: str) -> None:
-    assert verdict_of(Check((system,), "test_accuracy", expect, value, within)) == (verdict, outcome)
+    assert verdict_of(Check("test_accuracy", expect, system=system, value=value, within=within)) == (verdict, outcome)
 
 
 def test_speeds_of_different_machines_are_not_compared() -> None:
-    check = Check(("bad", "good"), "images_per_second", "higher")
+    check = Check("images_per_second", "higher", compare=("bad", "good"))
     assert verdict_of(check) == ("higher", "supported")
     assert verdict_of(check, bad={"a GPU"}) == ("no verdict: not the same machine and threads", "not decided")
     mixed = {"a CPU", "a GPU"}
@@ -88,7 +98,7 @@ def test_speeds_of_different_machines_are_not_compared() -> None:
 )
 def test_a_curve_that_falls(runs: list[list[float]], verdict: str, outcome: str) -> None:
     rows = [{epoch: {"train_loss": loss} for epoch, loss in enumerate(run, start=1)} for run in runs]
-    claim = Claim("it falls", (Check(("good",), "train_loss", "falls"),))
+    claim = Claim("it falls", (Check("train_loss", "falls", system="good"),))
     _, (judged,) = judge([claim], [], [], VALUES, {"good": rows}, HERE)
     assert (judged["checks"][0]["verdict"], judged["checks"][0]["outcome"]) == (verdict, outcome)
 
@@ -100,8 +110,8 @@ def by_pair(comparisons: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str
 def test_holm_runs_over_the_claims_and_each_question_counts_once() -> None:
     accuracy = "test_accuracy"
     claims = [
-        Claim("a", (Check(("good", "bad"), accuracy, "higher"), Check(("bad", "good"), accuracy, "lower"))),
-        Claim("b", (Check(("good", "near"), accuracy, "higher"), Check(("good", "one"), accuracy, "higher"))),
+        Claim("a", (Check(accuracy, "higher", ("good", "bad")), Check(accuracy, "lower", ("bad", "good")))),
+        Claim("b", (Check(accuracy, "higher", ("good", "near")), Check(accuracy, "higher", ("good", "one")))),
     ]
     comparisons, judged = judge(claims, [("bad", "good"), ("bad", "near")], [accuracy], VALUES, {}, HERE)
     raw = [welch(VALUES["good"][accuracy], VALUES[other][accuracy]).p for other in ("bad", "near")]
@@ -119,11 +129,30 @@ def test_holm_runs_over_the_claims_and_each_question_counts_once() -> None:
 
 def test_the_correction_can_take_a_verdict_back() -> None:
     values = {"a": {"test_accuracy": [0.70, 0.71, 0.72]}, "b": {"test_accuracy": [0.73, 0.735, 0.74]}}
-    check = Check(("b", "a"), "test_accuracy", "higher")
-    other = Check(("a",), "test_accuracy", "equal", 0.70)
+    check = Check("test_accuracy", "higher", compare=("b", "a"))
+    other = Check("test_accuracy", "equal", system="a", value=0.70)
     machines = {system: {"a CPU"} for system in values}
     _, (alone,) = judge([Claim("x", (check,))], [], [], values, {}, machines)
     assert alone["checks"][0]["verdict"] == "higher"
     _, (both,) = judge([Claim("x", (check, other))], [], [], values, {}, machines)
     assert both["checks"][0]["p"] < 0.05 < both["checks"][0]["p_holm"]
-    assert both["checks"][0]["verdict"] == "no difference shown with n = 3"
+    assert both["checks"][0]["verdict"].startswith("no difference shown with n = 3")
+
+
+def test_the_difference_that_could_have_been_shown_is_at_the_edge_of_a_verdict() -> None:
+    runs = {"a": [0.70, 0.71, 0.72], "b": [0.705, 0.71, 0.73], "far": [0.80, 0.81, 0.82]}
+    checks = tuple(Check("test_accuracy", "higher", compare=pair) for pair in [("b", "a"), ("far", "a"), ("far", "b")])
+    machines = {system: {"a CPU"} for system in runs}
+
+    def judged(b: list[float]) -> dict[str, Any]:
+        values = {name: {"test_accuracy": sample} for name, sample in (runs | {"b": b}).items()}
+        _, (claim,) = judge([Claim("x", checks)], [], [], values, {}, machines)
+        assert [check["outcome"] for check in claim["checks"][1:]] == ["supported", "supported"]
+        assert [check["detectable"] for check in claim["checks"][1:]] == [None, None]
+        return claim["checks"][0]
+
+    first = judged(runs["b"])
+    missing = first["detectable"] - first["difference"]
+    assert missing > 0
+    for factor, verdict in ((0.999, "no difference shown"), (1.001, "higher")):
+        assert judged([value + factor * missing for value in runs["b"]])["verdict"].startswith(verdict)

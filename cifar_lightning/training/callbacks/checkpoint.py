@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cifar_lightning import distributed
@@ -47,7 +47,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """The file's name. Lightning asks at every hook of every step, and its own answer is put together each time."""
+        """The file's name. Lightning asks at every hook of every step, and composes its own answer each time."""
         return self._name
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class EpochCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Nothing: not even the questions that Lightning's answers here before it does nothing."""
+        """Nothing, where Lightning's own asks several questions at every step."""
 
 
 class LastCheckpoint(EpochCheckpoint):
@@ -81,7 +81,7 @@ class LastCheckpoint(EpochCheckpoint):
         super().__init__(folder, "last")
         self._path = folder / "last.ckpt"
         self._saved_at = 0.0
-        self._is_due = False  # every process knows
+        self._is_due = False  # the same in every process
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There is nothing to save yet."""
@@ -100,10 +100,3 @@ class LastCheckpoint(EpochCheckpoint):
         if self._is_due and is_between_steps(trainer, batch_idx):
             trainer.save_checkpoint(self._path)
             self._saved_at, self._is_due = time.monotonic(), False
-
-
-def checkpoints(folder: Path, has_validation: bool) -> list[Callback]:
-    """Lightning's callbacks that write into `folder`; 'best' is the highest `val/accuracy`, the earlier on a tie."""
-    # Best before last, whose file holds the best score so far: without it a resumed run would replace the best epoch.
-    best = [EpochCheckpoint(folder, "best", monitor="val/accuracy", mode="max")] if has_validation else []
-    return [*best, LastCheckpoint(folder)]

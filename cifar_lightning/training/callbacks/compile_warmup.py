@@ -1,4 +1,4 @@
-"""CompileWarmUp: torch.compile does its work before the training starts, on data that mean nothing."""
+"""CompileWarmup: torch.compile does its work before the training starts, on random images."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cifar_lightning.classifier import Classifier
 
 
-class CompileWarmUp(Callback):
+class CompileWarmup(Callback):
     """Runs the compiled net forward and back on random images, in batches as large as those of training and evaluation.
 
     Weights, running statistics, modes and the random states of CPU and CUDA are put back; the optimizer takes no step.
@@ -50,5 +50,5 @@ class CompileWarmUp(Callback):
 
 
 def _sizes(images: int, batch_size: int) -> list[int]:
-    """Those of the batches of `images`, the usual one first."""
+    """The sizes of the batches of `images`, the usual one first."""
     return [size for size in (min(batch_size, images), images % batch_size if images > batch_size else 0) if size]

@@ -1,4 +1,4 @@
-"""StopSignals: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
+"""GracefulStop: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ class Stopped(UserError):  # noqa: N818 -- nothing went wrong
         self.exit_code = 128 + signum
 
 
-class StopSignals(Callback):
+class GracefulStop(Callback):
     """Notes the first signal, saves `last.ckpt` at the end of the running batch and stops; the second stops at once.
 
     Nothing is saved in a signal handler: weights, loader and counters agree only between two batches. A signal during
@@ -34,7 +34,7 @@ class StopSignals(Callback):
     def __init__(self, checkpoint: Path | None) -> None:
         self.checkpoint = checkpoint
         self.received: int | None = None
-        self._is_stopping = False  # every process knows
+        self._is_stopping = False  # the same in every process
         self._when = ""
         self._previous: dict[int, Any] = {}
 
@@ -64,14 +64,14 @@ class StopSignals(Callback):
             self._stop_if_asked(trainer, f"in epoch {trainer.current_epoch + 1}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A signal in the very last epoch, or while `InNoHurry` draws after it: before the test begins."""
+        """A signal in the very last epoch, or while its curves are drawn: before the test begins."""
         self._stop_if_asked(trainer, f"after the last epoch, {trainer.current_epoch}, before the test")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
-        if not process.is_follower():
+        if process.is_rank_zero():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
     def _stop_if_asked(self, trainer: Trainer, where: str) -> None:
@@ -80,7 +80,4 @@ class StopSignals(Callback):
         received = self.received or signal.SIGTERM  # another process was told to stop, which is as good
         if self.checkpoint is None:
             raise Stopped("stopped; this run keeps no checkpoints", received)
-        raise Stopped(
-            f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}",
-            received,
-        )
+        raise Stopped(f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}", received)

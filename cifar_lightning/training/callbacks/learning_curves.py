@@ -12,7 +12,7 @@ from cifar_lightning.errors import NonFiniteError, OutputError
 from cifar_lightning.runs import figures
 from cifar_lightning.runs.atomic import write_csv
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.training.callbacks.timer import Timing
+from cifar_lightning.training.callbacks.timer import Timer
 
 COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -21,19 +21,19 @@ class LearningCurves(Callback):
     """Notes each epoch's loss, accuracy and learning rate; epochs count from 1.
 
     The rows travel in the checkpoint and metrics.csv is written anew from them, so that a resumed run's curve has no
-    gap and no doubled epoch, wherever the run was cut. metrics.csv holds deterministic columns only; what depends on
-    the machine is the business of `Timing`.
+    gap and no doubled epoch, wherever the run was stopped. metrics.csv holds deterministic columns only; what depends
+    on the machine is in the file of the `Timer`.
 
     Args:
         folder: the run's folder.
-        timing: where the epoch's throughput is read.
+        timer: where the epoch's throughput is read.
         title: printed above curves.png.
         label_smoothing: of the training's loss, which is then not that of validation; said beside its curve.
     """
 
-    def __init__(self, folder: Path, timing: Timing, title: str, label_smoothing: float = 0.0) -> None:
+    def __init__(self, folder: Path, timer: Timer, title: str, label_smoothing: float = 0.0) -> None:
         self.folder = folder
-        self.timing = timing
+        self.timer = timer
         self.title = title
         self.label_smoothing = label_smoothing
         self.rows: list[dict[str, float]] = []
@@ -44,9 +44,8 @@ class LearningCurves(Callback):
         if trainer.ckpt_path:
             self.rows = self.rows[: trainer.current_epoch]
             self._write_csv()
-            for logger in trainer.loggers:
-                if isinstance(logger, RunTensorBoard):
-                    logger.purge_from(len(self.rows) + 1)
+            if isinstance(trainer.logger, RunTensorBoard):
+                trainer.logger.purge_from = len(self.rows) + 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The rate that the epoch starts with; schedulers move it before the epoch ends."""
@@ -61,17 +60,24 @@ class LearningCurves(Callback):
         assert isinstance(pl_module, Classifier)
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "learning_rate": self._learning_rate}
-        row |= {f"train_{name}": value for name, value in pl_module.epoch_metrics("train").items()}
-        row |= {f"val_{name}": value for name, value in pl_module.validated.items()}
-        for split in ("train", "val"):
-            if not math.isfinite(loss := row.get(f"{split}_loss", 0.0)):
+        splits = {"train": dict(pl_module.train_metrics.compute()), "val": pl_module.validated}
+        for split, values in splits.items():
+            row |= {f"{split}_{name}": value for name, value in values.items()}
+            if not math.isfinite(loss := values.get("loss", 0.0)):
                 raise NonFiniteError(
                     f"the {split} loss of epoch {epoch} is {loss}; nothing was saved at the end of this epoch; "
                     f"try a lower --model.optimizer.lr (it was {self._learning_rate:g})"
                 )
         self.rows.append(row)
         self._write_csv()
-        self._log(trainer, row)
+        splits["train"]["learning_rate"] = self._learning_rate
+        splits["train"]["images_per_second"] = self.timer.rows[-1]["images_per_second"]
+        points = {f"{split}/{name}": value for split, values in splits.items() for name, value in values.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, RunTensorBoard):
+                logger.log_curves(points, epoch)
+            else:  # the user's own
+                logger.log_metrics(points, step=epoch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws curves.png."""
@@ -101,20 +107,3 @@ class LearningCurves(Callback):
     def _write_csv(self) -> None:
         columns = [name for name in COLUMNS if any(name in row for row in self.rows)]
         write_csv(self.folder / "metrics.csv", columns, self.rows)
-
-    def _log(self, trainer: Trainer, row: dict[str, float]) -> None:
-        epoch = int(row["epoch"])
-        points = {(split, name): row[f"{split}_{name}"] for split, name in _split_columns(row)}
-        points["train", "learning_rate"] = row["learning_rate"]
-        points["train", "images_per_second"] = self.timing.images_per_second
-        for logger in trainer.loggers:
-            if isinstance(logger, RunTensorBoard):
-                for (split, name), value in points.items():
-                    logger.curve(split, name, value, epoch)
-            else:  # a logger of the user's own: the usual split/name
-                logger.log_metrics({f"{split}/{name}": value for (split, name), value in points.items()}, step=epoch)
-
-
-def _split_columns(row: dict[str, float]) -> list[tuple[str, str]]:
-    names = [name.split("_", 1) for name in row if name.startswith(("train_", "val_"))]
-    return [(split, name) for split, name in names]

@@ -21,14 +21,9 @@ class MaxSteps(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """There may be nothing left to do."""
-        self._look(trainer)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Ends the training after the last step."""
-        self._look(trainer)
-
-    def _look(self, trainer: Trainer) -> None:
         if trainer.global_step >= self.max_steps:
             trainer.should_stop = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *others: Any) -> None:
+        """Ends the training after the last step."""
+        self.on_train_start(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""FiniteGuard: no weight is ever updated by a loss or a gradient that is not a finite number."""
+"""NanGuard: no weight is ever updated by a loss or a gradient that is not a finite number."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ def is_read_at_once(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-class FiniteGuard(Callback):
-    """Looks at loss and gradients before every step of the optimizer; several processes decide together.
+class NanGuard(Callback):
+    """Checks loss and gradients before every step of the optimizer; several processes decide together.
 
-    On a CPU the first bad batch ends the run before its step. On a GPU reading a flag would wait for all that is under
-    way, at every step; there the weights are put back to what they were before the step wherever the flag is set, by
-    the device itself, and it stays set: all later steps come to nothing. `check` reads it, whenever the bar is drawn,
-    at the end of each epoch, before a validation and before every save; so no file holds what came after the bad batch:
-    no weights, no state of the optimizer, no running statistics of batch norm.
+    On a CPU the first bad batch ends the run before its step. On a GPU reading a flag at every step would wait for all
+    that is under way. There the device itself puts the weights back to what they were before the step wherever the flag
+    is set, and it stays set: all later steps come to nothing. `check` reads it, whenever the bar is drawn, at the end
+    of each epoch, before a validation and before every save; so no file holds what came after the bad batch: no
+    weights, no state of the optimizer, no running statistics of batch norm.
 
     To stand before the callbacks that write and save.
     """
@@ -32,34 +32,26 @@ class FiniteGuard(Callback):
         self._parameters: list[Tensor] = []
         self._before: list[Tensor] = []  # the weights before a step, on a device whose flag is not read
         self._losses: list[Tensor] = []  # since the last step: more than one where gradients are added up
-        self._hook: Any = None
-        self._batch_idx = 0
-        self._reads_at_once = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the flag, and room for the weights where they may have to be put back."""
         device, optimizer = pl_module.device, trainer.optimizers[0]
-        self._reads_at_once = is_read_at_once(device)
         self._found = torch.zeros((), device=device)  # 1 from the first bad batch on
-        self._found_here = self._found.numpy() if device.type == "cpu" else None  # the same memory
+        self._found_here = self._found.numpy() if is_read_at_once(device) else None  # the same memory
         self._one = torch.ones((), device=device)
         self._first_bad = torch.full((), -1, device=device)  # the batch's number
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._losses = []
-        if not self._reads_at_once:
+        if self._found_here is None:
             self._before = [torch.empty_like(parameter) for parameter in self._parameters]
-            self._hook = optimizer.register_step_post_hook(self._put_back)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Notes which batch it is."""
-        self._batch_idx = batch_idx
+            optimizer.register_step_post_hook(self._put_back)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Notes the loss."""
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks, with one pass over the gradients.
+        """Checks them in one pass over the gradients.
 
         Raises:
             NonFiniteError: on a CPU; the step is not taken.
@@ -69,20 +61,20 @@ class FiniteGuard(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             suspects = []
         suspects += self._losses
-        # What torch's own scaler looks with: sets the flag, never clears it, and multiplies by one.
+        # torch's own scaler checks with this: it sets the flag, never clears it, and multiplies by one.
         torch._amp_foreach_non_finite_check_and_unscale_(suspects, self._found, self._one)
         if trainer.world_size > 1:
             dist.all_reduce(self._found, op=dist.ReduceOp.MAX)
-        if self._reads_at_once:
-            if self._found_here:
-                self._first_bad.fill_(self._batch_idx)  # for whoever wants to save in spite of the error
-                finite = all(bool(loss.isfinite()) for loss in self._losses)
-                raise self._error(trainer, self._batch_idx, "a gradient" if finite else "the loss")
-        else:
+        batch_idx = trainer.fit_loop.batch_idx
+        if self._found_here is None:
             is_first = (self._first_bad < 0) & (self._found > 0)
-            self._first_bad = torch.where(is_first, self._batch_idx, self._first_bad)
+            self._first_bad = torch.where(is_first, batch_idx, self._first_bad)
             with torch.no_grad():
                 torch._foreach_copy_(self._before, self._parameters)
+        elif self._found_here:
+            self._first_bad.fill_(batch_idx)  # for whoever wants to save in spite of the error
+            finite = all(bool(loss.isfinite()) for loss in self._losses)
+            raise self._error(trainer, batch_idx, "a gradient" if finite else "the loss")
         self._losses = []
 
     def check(self, trainer: Trainer) -> None:
@@ -105,12 +97,6 @@ class FiniteGuard(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Before every save."""
         self.check(trainer)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets the optimizer go, and the room for the weights."""
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook, self._parameters, self._before = None, [], []
 
     def _put_back(self, optimizer: Optimizer, arguments: Any, settings: Any) -> None:
         """After a step, on the device alone: where the flag is set, the weights of before it."""

@@ -1,126 +1,93 @@
-"""Progress: a bar that moves on a terminal, and one line per epoch that stays, everywhere."""
+"""ProgressLines: Lightning's bar on a terminal, and one line per epoch that stays, everywhere."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, TextColumn
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
-from cifar_lightning.training.callbacks.nan_guard import FiniteGuard
-from cifar_lightning.training.callbacks.timer import Timing
+from cifar_lightning.training.callbacks.nan_guard import NanGuard
+from cifar_lightning.training.callbacks.timer import Timer
 
 REFRESH_S = 0.5  # each refresh reads loss and accuracy, which waits for the device
 
 
-class ProgressLines(Callback):
-    """Prints one line per epoch; with `show_bar` a bar moves below them.
+class ProgressLines(RichProgressBar):
+    """Prints one line per epoch; on a terminal a bar moves below them until the training ends.
 
     Args:
         curves: where the epoch's figures are read.
-        timing: where the epoch's times are read.
+        timer: where the epoch's times are read.
         guard: asked at each refresh, which waits for the device anyway.
         show_bar: draw the bar; without a terminal it is left out in any case.
     """
 
-    def __init__(self, curves: LearningCurves, timing: Timing, guard: FiniteGuard, show_bar: bool) -> None:
+    def __init__(self, curves: LearningCurves, timer: Timer, guard: NanGuard, show_bar: bool) -> None:
+        # The bar's thread looks ten times a second whether there is something to draw.
+        super().__init__(refresh_rate=10, console_kwargs={"highlight": False, "soft_wrap": True})
         self.curves = curves
-        self.timing = timing
+        self.timer = timer
         self.guard = guard
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.show_bar = show_bar and self.console.is_terminal
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
         self._refreshed_at = 0.0
-        self._images = 0  # seen since training began here, for the rate and the time left
-        self._steps = 0
-        self._began_at = 0.0
+        if not (show_bar and Console().is_terminal):
+            self.disable()
+
+    def configure_columns(self, trainer: Trainer) -> list[ProgressColumn]:
+        """The figures are the description. Texts keep their width and the bar takes the rest, so that 80 columns do."""
+        count = TextColumn("{task.completed}/{task.total}")
+        return [TextColumn("{task.description}"), BarColumn(bar_width=None), count]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar."""
-        self._images, self._steps, self._began_at = 0, 0, time.perf_counter()
-        if self.show_bar:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
-                console=self.console,
-                auto_refresh=False,  # no thread beside the training: it is drawn when the figures are read
-                transient=True,
-                expand=True,
-            )
-            self._task = self._bar.add_task("", total=None, figures="")
-            self._bar.start()
+        """Opens the bar, which leaves nothing behind."""
+        super().on_train_start(trainer, pl_module)
+        if self.progress is not None:
+            self.progress.live.transient = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts, and twice a second draws."""
-        self._images += len(batch[1]) * trainer.world_size
-        self._steps += 1
-        if self._bar is None or time.perf_counter() - self._refreshed_at < REFRESH_S:
+        """Twice a second moves the bar."""
+        if self.is_disabled or time.perf_counter() - self._refreshed_at < REFRESH_S:
             return
         assert isinstance(pl_module, Classifier)
-        self._refreshed_at = now = time.perf_counter()
+        self._refreshed_at = time.perf_counter()
         self.guard.check(trainer)
-        so_far = pl_module.metrics_of("train").so_far()
-        elapsed_s = now - self._began_at
-        figures = (
-            f"loss {so_far['loss']:.3f}  acc {so_far['accuracy']:.1%}  "  # short: all fits in 80 columns
-            f"{self._images / elapsed_s:,.0f} img/s  {self._left(trainer, batch_idx, elapsed_s)} left"
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        so_far, epoch_s = pl_module.train_metrics.so_far(), self.timer.epoch_s()
+        left = "?"
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            batches = (trainer.max_epochs - trainer.current_epoch) * int(trainer.num_training_batches) - batch_idx - 1
+            left = str(timedelta(seconds=round(batches * epoch_s / (batch_idx + 1))))
+        self.train_progress_bar.description = (
+            f"{self._get_train_description(trainer.current_epoch)}  "
+            f"loss {so_far['loss']:.3f}  acc {so_far['accuracy']:.1%}  "
+            f"{self.timer.images / epoch_s:,.0f} img/s  {left} left"
         )
-        self._bar.update(
-            self._task,
-            description=f"epoch {trainer.current_epoch + 1}{_of(trainer)}",
-            completed=batch_idx + 1,
-            total=trainer.num_training_batches,
-            figures=figures,
-        )
-        self._bar.refresh()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says so: the bar stands still meanwhile."""
-        if self._bar is not None:
-            batches = trainer.num_training_batches
-            self._bar.update(self._task, completed=batches, total=batches, figures="validating")
-            self._bar.refresh()
+        self.refresh()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the epoch's line."""
-        row, times = self.curves.rows[-1], self.timing.rows[-1]
+        row, times = self.curves.rows[-1], self.timer.rows[-1]
         parts = [f"epoch {int(row['epoch']):>3}{_of(trainer)}"]
         for split in ("train", "val"):
             if f"{split}_loss" in row:
                 parts.append(f"{split} loss {row[f'{split}_loss']:.4f} accuracy {row[f'{split}_accuracy']:.2%}")
         parts.append(f"{times['images_per_second']:,.0f} images/s")
         parts.append(f"{times['train_s'] + times['val_s']:.1f} s")
-        self.console.print("  ".join(parts))
-        self.console.file.flush()
+        print("  ".join(parts), flush=True)  # rich prints it above the bar
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Closes the bar."""
-        self._close()
+        """Closes the bar: the test that follows is timed, and needs none."""
+        self._stop_progress()
+        self.disable()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Closes the bar, so that the error stands on a line of its own."""
-        self._close()
-
-    def _left(self, trainer: Trainer, batch_idx: int, elapsed_s: float) -> str:
-        if trainer.max_epochs is None or trainer.max_epochs < 0:
-            return "?"
-        batches = int(trainer.num_training_batches)
-        steps = (trainer.max_epochs - trainer.current_epoch) * batches - batch_idx - 1
-        minutes, seconds = divmod(round(steps * elapsed_s / self._steps), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}{_of(self.trainer)}"
 
 
 def _of(trainer: Trainer) -> str:

@@ -1,4 +1,4 @@
-"""ResumeState: what a checkpoint needs beyond Lightning's own content to go on exactly, and to stand alone."""
+"""RunState: what a checkpoint needs beyond Lightning's own content to go on exactly, and to stand alone."""
 
 import random
 import sys
@@ -17,7 +17,7 @@ from cifar_lightning.runs.checkpoint import KEY
 from cifar_lightning.runs.settings import config_diff
 
 
-class ResumeState(Callback):
+class RunState(Callback):
     """Puts the whole resolved configuration, the random states and the machine's fingerprint into every checkpoint.
 
     With the configuration `test --ckpt` rebuilds net, data settings and precision from the file alone. Lightning saves
@@ -39,11 +39,10 @@ class ResumeState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds our section."""
-        random_states = distributed.gathered(_random_states())
         checkpoint[KEY] = {
             "config": self.config,
             "identity": self.identity,
-            "random": random_states,
+            "random": distributed.gathered(_random_states()),
             "machine": environment.fingerprint(pl_module.device, trainer.world_size),
         }
 
@@ -72,7 +71,7 @@ class ResumeState(Callback):
         if self._random is not None:
             _restore_random_states(self._random)
             self._random = None
-        elif trainer.global_rank > 0:  # every process began with the run's seed: the same dropout on each would be less
+        elif trainer.global_rank > 0:  # every process began with the run's seed: each gets its own random stream
             stream = generator_for(self.identity["seed"], trainer.current_epoch, RANK_STREAM, trainer.global_rank)
             torch.manual_seed(stream.initial_seed())
 

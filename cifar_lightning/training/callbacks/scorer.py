@@ -1,6 +1,7 @@
 """Scorer: gathers a split's logits while Lightning's evaluation loop runs and scores them at its end."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,50 +11,38 @@ from cifar_lightning import distributed
 from cifar_lightning.metrics import Evaluation, evaluate
 
 
+class Scored(NamedTuple):
+    """The score of a split, with the logits and labels behind it in the order of the split."""
+
+    evaluation: Evaluation
+    logits: Tensor  # float32 (N, C)
+    labels: Tensor  # int64 (N,)
+
+    def at(self, temperature: float, class_names: Sequence[str]) -> "Scored":
+        """The same with the logits divided by a temperature."""
+        logits = self.logits / temperature
+        return Scored(evaluate(logits, self.labels, class_names), logits, self.labels)
+
+
 class Scorer(Callback):
-    """After `Trainer.test` or `Trainer.validate`: `evaluation`, and the logits behind it for pictures."""
+    """Holds the score as `scored` after `Trainer.test` or `Trainer.validate`."""
 
     def __init__(self) -> None:
-        self.logits = torch.empty(0)  # float32 (N, C), in the order of the split
-        self.labels = torch.empty(0, dtype=torch.int64)
-        self.evaluation: Evaluation | None = None
+        self.scored: Scored | None = None
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *others: Any, **named: Any
     ) -> None:
         """Keeps a batch's logits and labels, off the device."""
         self._batches.append((outputs["logits"].cpu(), outputs["labels"].cpu()))
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """The same, for `Trainer.validate`; the validation inside of `fit` needs no logits."""
-        if trainer.state.fn != "fit":
-            self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Scores the split as a whole, the parts of all processes together."""
         batches = [batch for part in distributed.gathered(self._batches) for batch in part]
-        self.logits = torch.cat([logits for logits, _ in batches])
-        self.labels = torch.cat([labels for _, labels in batches])
-        self._batches = []
+        logits, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self.evaluation = evaluate(self.logits, self.labels, data.class_names)
+        self.scored = Scored(evaluate(logits, labels, data.class_names), logits, labels)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same, for `Trainer.validate`."""
-        if trainer.state.fn != "fit":
-            self.on_test_epoch_end(trainer, pl_module)
+    on_validation_batch_end = on_test_batch_end
+    on_validation_epoch_end = on_test_epoch_end

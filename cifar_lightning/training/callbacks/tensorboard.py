@@ -1,15 +1,29 @@
 """RunTensorBoard: TensorBoard's files in a run's own folder, training and validation as two sub-runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.errors import OutputError
+from cifar_lightning.runs.settings import setting
+
+# What HParams shows of a run. TensorBoard sorts the columns by name and shows the first five at first.
+HPARAMS = {
+    "batch_size": "data.batch_size",
+    "dropout": "model.net.init_args.dropout",
+    "learning_rate": "model.optimizer.init_args.lr",
+    "net": "model.net.class_path",
+    "optimizer": "model.optimizer.class_path",
+    "precision": "trainer.precision",
+    "seed": "seed_everything",
+}
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """Writes pictures, text and HParams to the run's folder and curves to its sub-runs `train` and `val`.
+    """Writes figures, text and HParams to the run's folder and curves to its sub-runs `train` and `val`.
 
     TensorBoard overlays the same tag of several runs in one card, so `loss` of `train` and `loss` of `val` meet there.
 
@@ -21,25 +35,44 @@ class RunTensorBoard(TensorBoardLogger):
         super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
         self._folder = folder
         self._curves: dict[str, SummaryWriter] = {}
-        self._purge_from: int | None = None
+        self.purge_from: int | None = None  # TensorBoard drops this epoch and later ones, left from before a resume
 
-    def purge_from(self, epoch: int) -> None:
-        """Tells TensorBoard to drop points of `epoch` and later that a run left before it was resumed."""
-        self._purge_from = epoch
-
-    def curve(self, split: str, tag: str, value: float, epoch: int) -> None:
-        """Adds a point to the curve `tag` of the sub-run `split` and hands it to the file system.
+    def log_curves(self, points: Mapping[str, float], epoch: int) -> None:
+        """Adds each `train/name` and `val/name` to the curve `name` of its sub-run and hands them to the file system.
 
         Raises:
-            OutputError: it does not take it.
+            OutputError: it does not take them.
         """
         try:
-            if split not in self._curves:
-                self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self._purge_from)
-            self._curves[split].add_scalar(tag, value, epoch)
-            self._curves[split].flush()
+            for key, value in points.items():
+                split, name = key.split("/")
+                if split not in self._curves:
+                    self._curves[split] = SummaryWriter(str(self._folder / split), purge_step=self.purge_from)
+                self._curves[split].add_scalar(name, value, epoch)
+            for writer in self._curves.values():
+                writer.flush()
         except OSError as error:
-            raise OutputError(f"cannot write to {self._folder / split}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write to {self._folder}: {error.strerror or error}") from error
+
+    def log_result(self, config: dict[str, Any], metrics: dict[str, Any], epochs: int) -> None:
+        """Adds the run to HParams.
+
+        Args:
+            config: the resolved configuration.
+            metrics: of the run's record: `last_epoch` and `test`, where there are any.
+            epochs: trained; a run that is extended later adds a point there and does not double this one.
+        """
+        found = {name: setting(config, path) for name, path in HPARAMS.items()} | {"epochs": epochs}
+        hparams = {
+            name: value if isinstance(value, (int, float)) else str(value).rpartition(".")[2]  # a class without modules
+            for name, value in found.items()
+            if value is not None
+        }
+        values = {f"test_{name}": value for name, value in metrics.get("test", {}).items()}
+        values |= metrics.get("last_epoch", {})
+        names = [f"{split}_{name}" for split in ("test", "val", "train") for name in ("accuracy", "loss")]
+        # The tag's name sorts these single points below the curves.
+        self.log_hyperparams(hparams, {f"result/{name}": values[name] for name in names if name in values}, step=epochs)
 
     def save(self) -> None:
         """Writes no hparams.yaml: config.yaml beside it holds the whole configuration."""

@@ -1,0 +1,58 @@
+"""What is set for training on a CPU, in processes that start with nothing set."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Page faults of taking and giving back 16 MiB a second time, as the tensors of each step do.
+FAULTS = """
+import resource, sys
+from cifar_lightning import process
+if sys.argv[1] == "kept":
+    process.keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(2**24)
+    block[::4096] = b"x" * len(block[::4096])
+    del block
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+def page_faults(mode: str) -> int:
+    return int(subprocess.run([sys.executable, "-c", FAULTS, mode], capture_output=True, text=True, check=True).stdout)
+
+
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is nothing to set in another C library")
+@pytest.mark.skipif(THP.is_file() and "[always]" in THP.read_text(), reason="the kernel gives huge pages by itself")
+def test_freed_memory_is_there_for_the_next_step() -> None:
+    pages = 2**24 // 4096
+    assert page_faults("as it is") > pages // 2  # else this test shows nothing
+    assert page_faults("kept") < pages // 20
+
+
+SETTINGS = """
+import os
+from cifar_lightning import process
+process.keep_freed_memory()
+process.skip_gpu_search()
+print(os.environ.get("THP_MEM_ALLOC_ENABLE"), repr(os.environ["CUDA_VISIBLE_DEVICES"]))
+"""
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [({}, "''"), ({"CUDA_VISIBLE_DEVICES": "3"}, "'3'")])
+def test_what_the_user_has_set_stays(set_before: dict[str, str], expected: str) -> None:
+    names = ("CUDA_VISIBLE_DEVICES", "THP_MEM_ALLOC_ENABLE")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | set_before
+    command = [sys.executable, "-c", SETTINGS]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert out.split()[1] == expected
+    assert out.split()[0] == ("1" if platform.libc_ver()[0] == "glibc" else "None")
