@@ -25,6 +25,11 @@ END_BYTES = 22  # of a zip's last record without a comment, whose last two bytes
 END_SIGNATURE = b"PK\x05\x06"
 COMMENT_BYTES = len(MARK) + 2 * hashlib.sha256().digest_size
 
+# What zipfile and torch.load raise; NotImplementedError is zipfile's, of a kind of compression or encryption.
+UNREADABLE = (
+    zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, NotImplementedError,
+)  # fmt: skip
+
 # A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
 TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
@@ -163,15 +168,7 @@ def _read(path: Path) -> tuple[Any, str]:
         return content, hashlib.sha256(file).hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-        ValueError,
-        KeyError,
-        NotImplementedError,  # zipfile's, of a kind of compression or encryption
-    ) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
 

@@ -145,15 +145,15 @@ def reliability(charts: Mapping[str, Sequence[Bin]], title: str) -> Figure:
     grid = figure.subplots(2, len(charts), squeeze=False, sharex=True, height_ratios=(4, 1))
     for column, (name, bins) in enumerate(charts.items()):
         upper, lower = grid[:, column]
-        confidences = [its.confidence for its in bins]
+        confidences = [item.confidence for item in bins]
         upper.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1, label="as sure as right")
-        upper.plot(confidences, [its.accuracy for its in bins], color=TRAIN_COLOUR, marker="o", markersize=4)
+        upper.plot(confidences, [item.accuracy for item in bins], color=TRAIN_COLOUR, marker="o", markersize=4)
         upper.set_title(name, fontsize=10)
         upper.set_ylabel("share that is right")
         upper.grid(alpha=0.3)
         upper.legend(loc="upper left")
         # Each mark stands at the mean of its bin, and so does its bar.
-        lower.bar(confidences, [its.images for its in bins], width=0.8 / CALIBRATION_BINS, color=TRAIN_COLOUR)
+        lower.bar(confidences, [item.images for item in bins], width=0.8 / CALIBRATION_BINS, color=TRAIN_COLOUR)
         lower.set_ylabel("images")
         lower.set_xlabel("probability of the verdict")
         for axis in (upper.xaxis, upper.yaxis):

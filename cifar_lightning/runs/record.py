@@ -40,10 +40,9 @@ class Session:
     def to_json(self) -> dict[str, Any]:
         """As run.json holds it: without what the run does not have (yet)."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "unknown"}
-        is_null = {"commit", "dirty", "started_from"}  # there even where it is None
-        return {name: value for name, value in values.items() if value not in (None, {}, []) or name in is_null} | (
-            self.unknown
-        )
+        nullable = {"commit", "dirty", "started_from"}  # written even where they are None
+        kept = {name: value for name, value in values.items() if value not in (None, {}, []) or name in nullable}
+        return kept | self.unknown
 
 
 @dataclass(kw_only=True)
@@ -94,9 +93,8 @@ class RunRecord(Session):
 
 def _arguments(kind: type[Session], content: dict[str, Any]) -> dict[str, Any]:
     names = {entry.name for entry in fields(kind)} - {"unknown"}
-    return {name: content[name] for name in content if name in names} | {
-        "unknown": {name: content[name] for name in content if name not in names}
-    }
+    known = {name: value for name, value in content.items() if name in names}
+    return known | {"unknown": {name: value for name, value in content.items() if name not in names}}
 
 
 @dataclass(frozen=True)

@@ -53,16 +53,15 @@ def without_folders(content: Any) -> Any:
     return ABSOLUTE_FOLDERS.sub("", content) if isinstance(content, str) else content
 
 
-# Changing a setting of data or model, or one of these of the Trainer, breaks bit-exact resume. Not counted: where files
-# are, how final weights are scored, and the optimizer's values, which a flag changes on purpose.
-_NOT_REPORTED = ("data.root", "data.seed", "model.tta", "model.optimizer")
-_REPORTED_OF_TRAINER = tuple(
-    f"trainer.{name}"
-    for name in (
-        "precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
-        "limit_val_batches", "val_check_interval", "check_val_every_n_epoch", "callbacks", "deterministic", "benchmark",
-    )
+# Changing one of these settings breaks bit-exact resume. Not counted: where files are, how final weights are scored,
+# and the optimizer's values, which a flag changes on purpose.
+_REPORTED = (
+    "data.", "model.", "seed_everything", "trainer.precision", "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.limit_train_batches",
+    "trainer.limit_val_batches", "trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.callbacks",
+    "trainer.deterministic", "trainer.benchmark",
 )  # fmt: skip
+_NOT_REPORTED = ("data.root", "data.seed", "model.tta", "model.optimizer")
 
 
 def config_diff(
@@ -78,29 +77,24 @@ def config_diff(
     """
     old, new = flat(before), flat(now)
     pairs = [
-        (_flag(name), _or_neutral(old, name), _or_neutral(new, name))
+        (flag_of(name), _or_neutral(old, name), _or_neutral(new, name))
         for name in differing(old, new)
-        if _is_reported(name, old)
+        if name.startswith(_REPORTED)
+        and not name.startswith(_NOT_REPORTED)
+        and (name in old or name in NEUTRAL_DEFAULTS)  # else it is younger than the checkpoint: there is no before
     ]
     pairs += [(name, machine_before.get(name, "unknown"), value) for name, value in machine.items()]
     changed = [f"{name} {was} before, {is_now} now" for name, was, is_now in pairs if was != is_now]
     return f"the run goes on, but not bit for bit as it would have: {'; '.join(changed)}" if changed else None
 
 
-def _is_reported(name: str, old: dict[str, Any]) -> bool:
-    if name.startswith(_NOT_REPORTED) or (
-        name not in old and name not in NEUTRAL_DEFAULTS
-    ):  # younger than the checkpoint, and off
-        return False
-    return name.startswith(("data.", "model.", "seed_everything")) or name.startswith(_REPORTED_OF_TRAINER)
-
-
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """`model.net.init_args.dropout` as the flag that sets it, `model.net.dropout`."""
     return name.replace(".init_args", "").replace(".class_path", "")
 
 
 def _or_neutral(settings: dict[str, Any], name: str) -> Any:
-    """The value of a setting; that which does nothing where there is none, as in checkpoints older than the setting."""
+    """The value of a setting; its neutral value where it has none, as in checkpoints older than the setting."""
     value = settings.get(name)
     return NEUTRAL_DEFAULTS.get(name) if value is None else value
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cifar_lightning.nets.summary import LayerTable
 from cifar_lightning.runs.environment import place
-from cifar_lightning.runs.settings import flat, without_folders
+from cifar_lightning.runs.settings import flag_of, flat, without_folders
 from cifar_lightning.study.metrics import CURVES, METRICS
 from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task
 from cifar_lightning.study.spec import Study, System
@@ -40,15 +39,15 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
     }
     machines = {name: {machine for run in runs for machine in _machines(run)} for name, runs in finished.items()}
     comparisons, claims = judge(study.claims, study.comparisons, COMPARED, values, rows, machines)
-    everything = [run for runs in finished.values() for run in runs]
-    shown = finished[study.reference][0] if finished[study.reference] else None
+    records = [run.record for runs in finished.values() for run in runs]
+    shown, layers = next(iter(finished[study.reference]), None), resolved[study.reference].layers
     table = {
         "name": study.name,
         "title": study.title,
         "introduction": study.introduction,
         "arguments": study.arguments,
         "reference": study.reference,
-        "sources": sorted({run.record.source for run in everything}),
+        "sources": sorted({record.source for record in records}),
         "level": LEVEL,
         "systems": [
             _system(system, resolved[system.name], finished[system.name], tasks, sorted(machines[system.name]))
@@ -56,11 +55,11 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         ],
         "comparisons": comparisons,
         "claims": claims,
-        "layers": _layers(resolved[study.reference].layers),
+        "layers": {"rows": [asdict(row) for row in layers.rows], "parameters": layers.parameters},
         "confusion": _confusion(finished[study.reference]),
         "shown_run": {"name": shown.name, "seed": shown.seed} if shown else None,
         "runs": [_run(task) for task in tasks],
-        "newest": max((run.record.finished_at for run in everything if run.record.finished_at), default=None),
+        "newest": max((record.finished_at for record in records if record.finished_at), default=None),
         "hparams": {system.name: _hparams(resolved, system.name) for system in study.systems},
     }
     cleaned: Entry = without_folders(table)
@@ -80,6 +79,8 @@ def _system(
     tested_on = [int(run.record.metrics["test"]["images"]) for run in runs]
     settings = flat(resolved.config)
     curves = {name: points for name in CURVES if (points := _curve(runs, name))}
+    # Where the mean curve is lowest: a validation loss that rises after that epoch tells of over-fitting.
+    lowest = min(curves.get("val_loss", []), key=lambda point: point["mean"], default=None)
     return {
         "name": system.name,
         "title": system.title,
@@ -104,7 +105,7 @@ def _system(
             name: {**asdict(summarise(values)), "values": values} for name in METRICS if (values := _values(runs, name))
         },
         "curves": curves,
-        "lowest_val_loss": _lowest(curves.get("val_loss", [])),
+        "lowest_val_loss": {"epoch": lowest["epoch"], "mean": lowest["mean"]} if lowest else None,
     }
 
 
@@ -121,21 +122,10 @@ def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
     ]
 
 
-def _lowest(curve: Sequence[Entry]) -> Entry | None:
-    """Where the mean curve is lowest: after that epoch a validation loss that rises tells of over-fitting."""
-    point = min(curve, key=lambda point: point["mean"], default=None)
-    return {"epoch": point["epoch"], "mean": point["mean"]} if point else None
-
-
 def _machines(run: FoundRun) -> list[str]:
     """Where a run computed, in the order of its sessions."""
     record = run.record
     return list(dict.fromkeys(f"{place(session.hardware)}, {record.precision}" for session in record.sessions))
-
-
-def _layers(table: LayerTable) -> Entry:
-    rows = [{**asdict(row), "output_shape": list(row.output_shape)} for row in table.rows]
-    return {"rows": rows, "parameters": table.parameters}
 
 
 def _confusion(runs: Sequence[FoundRun]) -> Entry | None:
@@ -150,7 +140,8 @@ def _confusion(runs: Sequence[FoundRun]) -> Entry | None:
 
 
 def _run(task: Task) -> Entry:
-    entry: Entry = {"system": task.system.name, "seed": task.seed, "status": _status(task)}
+    status = {DONE: "finished", FAILED: "failed"}.get(task.action, "unfinished" if task.run else "not run")
+    entry: Entry = {"system": task.system.name, "seed": task.seed, "status": status}
     if task.run is not None:
         record = task.run.record
         entry |= {
@@ -170,22 +161,10 @@ def _run(task: Task) -> Entry:
     return entry
 
 
-def _status(task: Task) -> str:
-    if task.action == DONE:
-        return "finished"
-    if task.action == FAILED:
-        return "failed"
-    return "unfinished" if task.run else "not run"
-
-
 def _hparams(resolved: dict[str, Resolved], name: str) -> Entry:
     """The settings in which the study's systems differ, of one of them, by their flags' names."""
     all_settings = {system: flat(other.config) for system, other in resolved.items()}
     names = sorted({key for settings in all_settings.values() for key in settings})
     varied = [key for key in names if len({repr(settings.get(key)) for settings in all_settings.values()}) > 1]
     mine = all_settings[name]
-    return {
-        key.replace(".init_args", "").replace(".class_path", ""): mine[key]
-        for key in varied
-        if mine.get(key) is not None
-    }
+    return {flag_of(key): mine[key] for key in varied if mine.get(key) is not None}

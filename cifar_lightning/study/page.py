@@ -109,7 +109,7 @@ def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
 
 
 def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], results: Path) -> None:
-    """report.md and its figures into `<results>/<study>/`, one small JSON per finished or failed run into `runs/`.
+    """report.md and its figures into `<results>/<study>/`, one small JSON file per finished or failed run into `runs/`.
 
     The page can be made again from these files. Runs that are published already stay. report.html is left out: it
     embeds every figure, and a repository would keep each version of it.

@@ -75,9 +75,9 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[FoundRun]
 
 def why_not(run: FoundRun, settings: dict[str, Any]) -> str:
     """What makes `run` another experiment than `settings`; empty where it is the same one."""
-    its = settings_of(run.record.config)
+    ran = settings_of(run.record.config)
     if "trainer.precision" not in settings:
-        its.pop("trainer.precision", None)
-    names = differing(its, without_folders(settings))
-    changes = [f"{name} was {its.get(name)!r} and is {settings.get(name)!r}" for name in names]
+        ran.pop("trainer.precision", None)
+    names = differing(ran, without_folders(settings))
+    changes = [f"{name} was {ran.get(name)!r} and is {settings.get(name)!r}" for name in names]
     return "; ".join(changes[:2]) + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
