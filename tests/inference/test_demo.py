@@ -87,7 +87,7 @@ def test_what_is_refused(server: demo.DemoServer, method: str, path: str, header
 def test_what_is_no_picture_is_said_in_one_line(server: demo.DemoServer) -> None:
     status, _, body = ask(server, "POST", "/predict", b"<svg/>")
     assert status == 422
-    assert json.loads(body)["error"].startswith("this file is no picture in a format that is read")
+    assert json.loads(body)["error"].startswith("this file is no image in a format that is read")
     assert ask(server, "POST", "/predict", JPEG.getvalue())[0] == 200  # it goes on
 
 
@@ -182,7 +182,7 @@ def test_in_a_browser(server: demo.DemoServer, browser: Page, tmp_path: Path) ->
         assert browser.complaints() == []
         choose(browser, tmp_path / "text.png")
         error = wait_for(browser, "document.getElementById('error').textContent")
-        assert error.startswith("this file is no picture")
+        assert error.startswith("this file is no image")
         assert browser.evaluate("document.getElementById('result').hidden")
         asked = [url for url in browser.requests() if not url.startswith("blob:")]
         assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in asked)
