@@ -36,10 +36,8 @@ def main(argv: list[str]) -> int:
     """Makes the file's content, loads it, compares it with the net, and only then writes the file.
 
     Raises:
-        ConfigError: a flag is wrong, or a package of the extra is missing.
-        CheckpointError: there is no such checkpoint, or it cannot be used.
-        DataError: there are no test images to compare on.
-        OutputError: the file cannot be written, or does not give what the net gives.
+        UserError: a flag or the checkpoint is wrong, a package of the extra or CIFAR-10 is missing, or the file cannot
+            be written or does not give what the net gives.
     """
     options = _parse(argv)
     predictor = load_predictor(options, accelerator="cpu", precision="32-true")
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> int:
     images = official_test(trained, options.root)[0][:CHECKED_IMAGES]
     print(f"weights  {trained}")
     try:
-        content = exported(options.format, ExportedNet(predictor), metadata_of(predictor))
+        content = export_net(options.format, ExportedNet(predictor), metadata_of(predictor))
     except Exception as error:  # the exporters raise whatever an operator of the net makes them stumble over
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{trained.path}: its net cannot be written as {options.format}: {reason}") from error
@@ -63,11 +61,11 @@ def main(argv: list[str]) -> int:
     if not largest <= TOLERANCE or other:  # NaN fails too
         raise OutputError(
             f"the {options.format} file differs from the net by {largest:.1e} ({TOLERANCE:.0e} is allowed) and in "
-            f"{other} verdicts on {beside}: {target} is not written"
+            f"{other} predicted classes on {beside}: {target} is not written"
         )
     write_bytes(target, content)
     calibrated = "" if predictor.temperature is None else f"; calibrated, temperature {predictor.temperature:.3f}"
-    print(f"checked  largest difference of a probability {largest:.1e}, the same verdicts: {beside}")
+    print(f"checked  largest difference of a probability {largest:.1e}, the same predicted classes: {beside}")
     print(f"written  {target} ({len(content):,} bytes, float32{calibrated})")
     return 0
 
@@ -90,7 +88,7 @@ class ExportedNet(nn.Module):
         return (self.net(inputs) / self.temperature).softmax(dim=1)
 
 
-def exported(kind: str, net: nn.Module, metadata: Mapping[str, str]) -> bytes:
+def export_net(kind: str, net: nn.Module, metadata: Mapping[str, str]) -> bytes:
     """The content of a file that takes a batch of any size.
 
     Args:

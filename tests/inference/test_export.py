@@ -34,7 +34,7 @@ def test_a_file_that_gives_what_the_net_gives(run: Run, ckpt: Path, kind: str) -
     target = Path(f"tiny{export.SUFFIXES[kind]}")
     exit_code, out, err = run("export", "--ckpt", str(ckpt), "--format", kind)
     assert (exit_code, err) == (0, ""), err
-    assert "the same verdicts: 12 test images of CIFAR-10" in out
+    assert "the same predicted classes: 12 test images of CIFAR-10" in out
     assert f"written  {target} (" in out
     assert f"calibrated, temperature {temperature:.3f}" in out
     assert [path.name for path in Path().iterdir()] == [target.name]
@@ -56,7 +56,7 @@ def test_a_file_that_gives_what_the_net_gives(run: Run, ckpt: Path, kind: str) -
 
 @pytest.mark.parametrize(("spoil", "text"), [
     (lambda probabilities: probabilities + 2e-4, "differs from the net by 2.0e-04 (1e-04 is allowed) and in 0 "),
-    (lambda probabilities: probabilities.roll(1, dims=1), "(1e-04 is allowed) and in 12 verdicts"),
+    (lambda probabilities: probabilities.roll(1, dims=1), "(1e-04 is allowed) and in 12 predicted classes"),
 ])  # fmt: skip
 def test_a_file_that_is_wrong_gets_no_name(
     spoil: Run, text: str, run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,7 +80,7 @@ def test_a_net_that_cannot_be_exported(run: Run, ckpt: Path, monkeypatch: pytest
     def stumbles(*arguments: Any) -> bytes:
         raise RuntimeError("no such\noperator")
 
-    monkeypatch.setattr(export, "exported", stumbles)
+    monkeypatch.setattr(export, "export_net", stumbles)
     exit_code, _, err = run("export", "--ckpt", str(ckpt), "--format", "torch")
     assert (exit_code, err.count("\n")) == (4, 1)
     assert "its net cannot be written as torch: no such operator" in err
