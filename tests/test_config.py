@@ -94,7 +94,8 @@ def test_files_merge_in_their_order_and_flags_win(tmp_path: Path) -> None:
         (["--config=two.yaml", "--seed_everything", "3", "--data.root=x", "--final_test", "false"], "two"),
         (["--model.net", "cifar_lightning.nets.resnet.ResNet18"], "default-net=ResNet18"),
         (["--model.optimizer.lr=0.1", "--model.optimizer.lr", "0.2", "-c", "two.yaml"], "two-lr=0.2"),
-        (["--trainer.callbacks+=a/b c"], "default-callbacks_=a_b_c"),
+        (["--trainer.callbacks+=a/b c", "--model.net.channels=[4, 4]"], "default-callbacks=abc-channels=4,4"),
+        (["--data.batch_size=8", f"--trainer.profiler={'x' * 60}"], "default-batch_size=8-etc"),
     ],
 )
 def test_a_recipe_is_named_after_the_file_and_what_the_flags_change(

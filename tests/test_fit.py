@@ -46,7 +46,8 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.draws
 def test_what_a_run_leaves_behind(fit: Fit) -> None:
     folder, out = fit()
-    assert folder.parent == Path("lightning_logs/default")
+    assert folder.parent.parent == Path("lightning_logs")
+    assert folder.parent.name.startswith("default-channels=4,4,8-hidden_features=8,8-val_size=20")
     assert folder.name.endswith("-s0")
     assert {path.name for path in folder.iterdir()} - {path.name for path in folder.glob("events*")} == {
         "checkpoints", "config.yaml", "metrics.csv", "timings.csv", "curves.png", "run.json", "confusion.png",

@@ -103,9 +103,13 @@ class Invocation:
                 changes[flag.lstrip("-")] = value if joined else after
         for key, value in changes.items():
             short = value.rpartition(".")[2] if key in CLASS_SETTINGS else value
-            text = f"-{key.rpartition('.')[2]}={short}"
-            name += "".join(letter if letter.isalnum() or letter in "-._=" else "_" for letter in text)
-        return name[:NAME_LENGTH].rstrip("-_.=")
+            text = "".join(
+                letter for letter in f"{key.rpartition('.')[2]}={short}" if letter.isalnum() or letter in "-._=,"
+            )
+            if len(name) + len(text) > NAME_LENGTH:
+                return f"{name}-etc"
+            name += f"-{text}"
+        return name
 
     def _with_flags(self) -> list[Layer]:
         named: Layer = {}

@@ -6,11 +6,13 @@ file for a request, and answers only to its own name and its own page.
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import html
 import io
 import json
 import re
+import signal
 import sys
 import threading
 from http import HTTPStatus
@@ -47,11 +49,13 @@ def main(argv: list[str]) -> int:
     predictor = load_predictor(options)
     with DemoServer(predictor, options.port) as server:
         print(f"weights  {predictor.trained}, {conditions(predictor)}")
-        print(f"page     http://{ADDRESS}:{server.server_port}  (only from this machine; Ctrl-C ends it)", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
+            address = f"http://{ADDRESS}:{server.server_port}"
+            print(f"page     {address}  (only from this machine; Ctrl-C ends it)", flush=True)
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # this is the end already: Ctrl-C again changes nothing
+        server.one_prediction.acquire()  # a thread that torch runs in must not be cut off
+    print("\nended    by Ctrl-C")
     return 0
 
 
@@ -66,7 +70,7 @@ class DemoServer(ThreadingHTTPServer):
         OutputError: the port is taken.
     """
 
-    daemon_threads = False  # the end waits for answers under way: a thread that torch runs in must not be cut off
+    daemon_threads = True  # the end does not wait for browsers: they open connections and say nothing for long
 
     def __init__(self, predictor: Predictor, port: int) -> None:
         self.predictor = predictor

@@ -52,11 +52,6 @@ class Trained:
         """Of the training, in words."""
         return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
 
-    @property
-    def precision(self) -> str:
-        """The Trainer's precision, in which the checkpoint was scored."""
-        return str(self.config["trainer"]["precision"])
-
 
 def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     """Builds the net that a checkpoint describes and gives it the checkpoint's weights. Global random state stays.
@@ -73,10 +68,20 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     settings = config["model"]
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
         net = _build(settings["net"], trusted, path)
-        model = Classifier(net, channels_last=settings.get("channels_last", True))
+        model = Classifier(net, channels_last=settings.get("channels_last", True)).eval().requires_grad_(False)
     loaded.load_into(model)
     names = synthetic.CLASS_NAMES if identity["synthetic"] else download.CLASS_NAMES
-    _check_outputs(model.eval().requires_grad_(False), len(names), path)
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(2, 3, 32, 32))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its net does not take 32x32 images: {' '.join(str(error).split())}") from error
+    if not logits.isfinite().all():
+        raise CheckpointError(f"{path}: its net gives no numbers (NaN or infinity), so its weights are of no use")
+    if (shape := tuple(logits.shape)) != (2, len(names)):
+        raise CheckpointError(
+            f"{path}: its net gives {shape[1:]} values for an image, and there are {len(names)} classes"
+        )
     return Trained(
         path=path,
         sha256=loaded.sha256,
@@ -107,24 +112,8 @@ def _build(settings: dict[str, Any], trusted: Collection[str], path: Path) -> nn
     return built
 
 
-def _check_outputs(model: nn.Module, classes: int, path: Path) -> None:
-    try:
-        with torch.inference_mode():
-            logits = model(torch.zeros(2, 3, 32, 32))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its net does not take 32x32 pictures: {' '.join(str(error).split())}"
-        ) from error
-    if not logits.isfinite().all():
-        raise CheckpointError(f"{path}: its net gives no numbers (NaN or infinity), so its weights are of no use")
-    if (shape := tuple(logits.shape)) != (2, classes):
-        raise CheckpointError(
-            f"{path}: its net gives {shape[1:]} values for a picture, and there are {classes} classes"
-        )
-
-
 def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Tensor]:
-    """Reads the test split, uint8 (N, 32, 32, 3) and int64 (N,), in the official order.
+    """The test split of the checkpoint's run, uint8 (N, 32, 32, 3) and int64 (N,), in the official order.
 
     Args:
         trained: says where its run found the data, and whether they were the synthetic ones.

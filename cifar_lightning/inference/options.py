@@ -11,13 +11,7 @@ from cifar_lightning.nets.tta import Views
 
 
 class Parser(argparse.ArgumentParser):
-    """A verb's flags; mistakes become a ConfigError with the right name.
-
-    Args:
-        verb: its name.
-        description: the first lines of its `--help`.
-        epilog: the last.
-    """
+    """A verb's flags. Mistakes become a ConfigError, with the right name of a flag."""
 
     def __init__(self, verb: str, description: str, epilog: str | None = None) -> None:
         self.verb = verb
@@ -33,14 +27,14 @@ class Parser(argparse.ArgumentParser):
             help=f"where best and last are looked for (default: {LOGS})")  # fmt: skip
 
     def add_device_flags(self) -> None:
-        """Where and how exactly the net runs, for verbs that run it on pictures of the user's."""
+        """Where and how exactly the net runs, for verbs that run it on the user's images."""
         add = self.add_argument
         add("--trainer.accelerator", dest="accelerator", choices=("auto", "cpu", "gpu"), default="auto",
             help="where the net runs (default: a GPU where there is one)")  # fmt: skip
         add("--trainer.precision", dest="precision", metavar="PRECISION",
             help="such as 32-true (default: that of the checkpoint's run)")  # fmt: skip
         add("--tta", choices=get_args(Views), default="none",
-            help="test-time augmentation: average over the mirror image too (flip), and over pictures moved by a "
+            help="test-time augmentation: average over the mirror image too (flip), and over images moved by a "
             "pixel (flip_translate)")  # fmt: skip
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
@@ -50,11 +44,9 @@ class Parser(argparse.ArgumentParser):
             ConfigError: a flag or a value is wrong, or `--ckpt` is missing.
         """
         options, unknown = self.parse_known_args(argv)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            if not name.startswith("-"):
-                self.error(f"unexpected argument {name!r}")
-            self.error(f"unknown flag {name}{did_you_mean(name, self._option_string_actions)}")
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            self.error(f"unknown argument {name}{did_you_mean(name, self._option_string_actions)}")
         if options.ckpt is None:
             raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
         return options
@@ -65,12 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def load_predictor(options: argparse.Namespace, **settings: Any) -> Predictor:
-    """The Predictor of parsed flags; `settings` are those of `Predictor.load` that the verb decides itself.
-
-    Raises:
-        CheckpointError: there is no such checkpoint, or it cannot be used.
-        ConfigError: there is no such GPU or precision.
-    """
+    """`Predictor.load` with the values of parsed flags; `settings` are what the verb decides itself."""
     if hasattr(options, "accelerator"):
         settings |= {"accelerator": options.accelerator, "precision": options.precision, "views": options.tta}
     return Predictor.load(options.ckpt, logs=options.logs, trusted=options.trusted, **settings)

@@ -1,4 +1,4 @@
-"""A sheet of thumbnails: each picture as the net saw it, with its verdict, as one PNG."""
+"""What `predict` makes of its predictions: the console's table, a file of all rows, and a sheet of thumbnails."""
 
 import csv
 import io
@@ -13,7 +13,6 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from rich.cells import cell_len
 
-from cifar_lightning.errors import ConfigError
 from cifar_lightning.inference.predictor import Prediction, Predictor
 from cifar_lightning.inference.preprocess import SIZE, Pixels
 from cifar_lightning.runs.atomic import write_bytes, write_text
@@ -23,11 +22,11 @@ SUFFIXES = (".csv", ".json", ".jsonl")
 
 @dataclass(frozen=True)
 class Row:
-    """A picture's line.
+    """An image's line.
 
     Args:
         name: of the file, or the number in the test set.
-        prediction: None where the picture could not be read.
+        prediction: None where the image could not be read.
         error: why it could not.
         label: the true class, where it is known.
     """
@@ -66,18 +65,8 @@ def table(rows: Sequence[Row], k: int) -> Iterator[str]:
     yield f"{title}  {'runner-up' if k == 2 else 'runners-up'}" if k > 1 else title
     for name, prediction in done:
         (best, share), *others = prediction.top(k)
-        runners = ", ".join(f"{other} {its:.2%}" for other, its in others)
+        runners = ", ".join(f"{other} {probability:.2%}" for other, probability in others)
         yield f"{name}{' ' * (width - cell_len(name))}  {best:<{classes}}  {share:>11.2%}  {runners}".rstrip()
-
-
-def check_suffix(path: Path) -> None:
-    """Before anything is computed.
-
-    Raises:
-        ConfigError: the suffix names no format of `write`.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--output {path}: the suffix decides the format; give one of {', '.join(SUFFIXES)}")
 
 
 def write(path: Path, rows: Sequence[Row], k: int, predictor: Predictor) -> None:
@@ -107,9 +96,7 @@ def write(path: Path, rows: Sequence[Row], k: int, predictor: Predictor) -> None
 
 
 def _record(row: Row, k: int, predictor: Predictor) -> dict[str, Any]:
-    record: dict[str, Any] = {"file": row.name}
-    if row.label:
-        record["label"] = row.label
+    record: dict[str, Any] = {"file": row.name, **({"label": row.label} if row.label else {})}
     if row.prediction is None:
         return {**record, "error": row.error}
     return {
@@ -123,34 +110,32 @@ def _record(row: Row, k: int, predictor: Predictor) -> dict[str, Any]:
 
 
 def _csv(records: Sequence[dict[str, Any]], k: int) -> str:
-    ranks = [(f"class_{place}", f"probability_{place}") for place in range(2, k + 1)]
     columns = ["file", *(["label"] if any("label" in record for record in records) else []), "class", "probability"]
-    columns += [name for pair in ranks for name in pair] + ["tta", "temperature", "error"]
+    columns += [f"{name}_{rank}" for rank in range(2, k + 1) for name in ("class", "probability")]
+    columns += ["tta", "temperature", "error"]
     text = io.StringIO()
-    rows = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
+    rows = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
     for record in records:
-        flat = dict(record)
-        for (name, share), entry in zip(ranks, record.get("top", [])[1:], strict=False):
-            flat |= {name: entry["class"], share: entry["probability"]}
         # A name that is no text (Linux allows any bytes) cannot be written as UTF-8; others stay as they are.
-        flat["file"] = record["file"].encode("utf-8", "backslashreplace").decode("utf-8")
+        flat = {**record, "file": record["file"].encode("utf-8", "backslashreplace").decode("utf-8")}
+        for rank, entry in enumerate(record.get("top", []), start=1):
+            flat |= {f"{name}_{rank}": value for name, value in entry.items()}
         rows.writerow(flat)
     return text.getvalue()
 
 
-LIMIT = 500  # pictures on a sheet; a larger one is hard to open
+LIMIT = 500  # images on a sheet; a larger one is hard to open
 
 _COLUMNS = 8
-_SCALE = 4
-_SIDE = _SCALE * SIZE
-_CELL = (_SIDE + 22, _SIDE + 66)
+_SIDE = 4 * SIZE
+_GAP = 22  # between two thumbnails
 _MARGIN, _LINE = 20, 20
 _INK, _FAINT, _BAR, _TRACK, _WRONG = "#1a1d21", "#5f6771", "#1f6fb4", "#e4e7eb", "#b3261e"
 
 
 def write_sheet(path: Path, rows: Sequence[Row], pixels: Sequence[Pixels], title: Sequence[str]) -> None:
-    """Draws the sheet; at most `LIMIT` pictures, and a line above them says so where there are more.
+    """Draws each image as the net saw it, with its class; a line above says so where there are more than `LIMIT`.
 
     Args:
         path: replaced by the PNG.
@@ -161,37 +146,31 @@ def write_sheet(path: Path, rows: Sequence[Row], pixels: Sequence[Pixels], title
     Raises:
         OutputError: it cannot be written.
     """
-    shown = list(zip(rows, pixels[:LIMIT], strict=False))
-    if len(shown) < len(rows):
-        title = [*title, f"the first {len(shown):,} of {len(rows):,} pictures"]
-    head = _MARGIN + _LINE * len(title) + 12
-    columns = max(min(_COLUMNS, len(shown)), 4)
-    height = -(-len(shown) // columns) * _CELL[1]
-    sheet = Image.new("RGB", (2 * _MARGIN + columns * _CELL[0] - 22, head + height + _MARGIN), "white")
+    if len(pixels) < len(rows):
+        title = [*title, f"the first {len(pixels):,} of {len(rows):,} images"]
+    head, across, down = _MARGIN + _LINE * len(title) + 12, _SIDE + _GAP, _SIDE + 66
+    columns = max(min(_COLUMNS, len(pixels)), 4)
+    height = head + -(-len(pixels) // columns) * down + _MARGIN
+    sheet = Image.new("RGB", (2 * _MARGIN + columns * across - _GAP, height), "white")
     draw = ImageDraw.Draw(sheet)
     for place, line in enumerate(title):
-        shortened = _fitted(line, _font(12), sheet.width - 2 * _MARGIN)
-        draw.text((_MARGIN, _MARGIN + place * _LINE), shortened, _FAINT, _font(12))
-    for place, (row, picture) in enumerate(shown):
-        down, across = divmod(place, columns)
-        _cell(draw, sheet, (_MARGIN + across * _CELL[0], head + down * _CELL[1]), row, picture)
+        fitted = _fitted(line, _font(12), sheet.width - 2 * _MARGIN)
+        draw.text((_MARGIN, _MARGIN + place * _LINE), fitted, _FAINT, _font(12))
+    for place, (row, image) in enumerate(zip(rows, pixels, strict=False)):
+        assert row.prediction is not None
+        share, name = row.prediction.probability, row.prediction.class_name
+        left, top = _MARGIN + place % columns * across, head + place // columns * down
+        sheet.paste(Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.NEAREST), (left, top))
+        below = top + _SIDE + 4
+        draw.rectangle((left, below, left + _SIDE - 1, below + 3), _TRACK)
+        draw.rectangle((left, below, left + max(round(share * _SIDE) - 1, 0), below + 3), _BAR)
+        is_wrong = row.label not in ("", name)
+        draw.text((left, below + 8), f"{name} {share:.0%}", _WRONG if is_wrong else _INK, _font(14, bold=True))
+        second_line = f"is {row.label}" if is_wrong else printable(Path(row.name).name)
+        draw.text((left, below + 28), _fitted(second_line, _font(11), _SIDE), _FAINT, _font(11))
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     write_bytes(path, stream.getvalue())
-
-
-def _cell(draw: ImageDraw.ImageDraw, sheet: Image.Image, corner: tuple[int, int], row: Row, picture: Pixels) -> None:
-    assert row.prediction is not None
-    left, top = corner
-    share, verdict = row.prediction.probability, row.prediction.class_name
-    sheet.paste(Image.fromarray(picture).resize((_SIDE, _SIDE), Image.Resampling.NEAREST), corner)
-    below = top + _SIDE + 4
-    draw.rectangle((left, below, left + _SIDE - 1, below + 3), _TRACK)
-    draw.rectangle((left, below, left + max(round(share * _SIDE) - 1, 0), below + 3), _BAR)
-    is_wrong = bool(row.label) and row.label != verdict
-    draw.text((left, below + 8), f"{verdict} {share:.0%}", _WRONG if is_wrong else _INK, _font(14, bold=True))
-    name = f"is {row.label}" if is_wrong else printable(Path(row.name).name)
-    draw.text((left, below + 28), _fitted(name, _font(11), _SIDE), _FAINT, _font(11))
 
 
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
@@ -201,8 +180,8 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    if font.getlength(text) > width:
+        while text and font.getlength(text + "…") > width:
+            text = text[:-1]
+        text += "…"
+    return text

@@ -1,6 +1,6 @@
-"""Predictor: pictures in, a typed Prediction for each out. Behind `predict`, `export`, `demo` and for Python."""
+"""Predictor: images in, a typed Prediction for each out. Behind `predict`, `export`, `demo` and for Python."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from cifar_lightning.config.parser import LOGS
 from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.inference.loading import Trained, load_trained
-from cifar_lightning.inference.preprocess import Pictures, to_batch
+from cifar_lightning.inference.preprocess import AnyImage, to_batch
 from cifar_lightning.nets.tta import TTA, Views, averaged_logits
 from cifar_lightning.runs import calibration, environment, run_dir
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The probability of every class for one picture.
+    """The probability of every class for one image.
 
     Args:
         probabilities: from 0 to 1, one for each class, together 1.
@@ -32,7 +32,7 @@ class Prediction:
     @property
     def class_index(self) -> int:
         """The label of the most likely class."""
-        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+        return self.probabilities.index(max(self.probabilities))
 
     @property
     def class_name(self) -> str:
@@ -46,12 +46,12 @@ class Prediction:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The `k` most likely classes with their probabilities, the most likely first."""
-        order = sorted(range(len(self.probabilities)), key=lambda index: -self.probabilities[index])
-        return [(self.class_names[index], self.probabilities[index]) for index in order[:k]]
+        named = zip(self.class_names, self.probabilities, strict=True)
+        return sorted(named, key=lambda entry: -entry[1])[:k]
 
 
 class Predictor:
-    """Classifies pictures with the weights of a checkpoint, exactly as `test` scores them.
+    """Classifies images with the weights of a checkpoint, exactly as `test` scores them.
 
     Args:
         trained: the net; it is moved to the device.
@@ -76,7 +76,7 @@ class Predictor:
     ) -> None:
         self.trained = trained
         self.device = torch.device(environment.accelerator_of(accelerator))
-        self.precision = precision or trained.precision
+        self.precision = precision or str(trained.config["trainer"]["precision"])
         self.tta = TTA(views)
         self.temperature = calibration.stored(trained.path, trained.sha256, str(self.tta)) if is_calibrated else None
         # As many as `test` takes at once: how images are grouped can move the last digits of a result.
@@ -102,10 +102,7 @@ class Predictor:
         Args:
             ckpt: a file's path, or 'best' or 'last' of the newest run in `logs`.
             logs: where the runs are.
-            accelerator: as above, like `precision`, `views` and `is_calibrated`.
-            precision: see there.
-            views: see there.
-            is_calibrated: see there.
+            accelerator, precision, views, is_calibrated: as above.
             trusted: full names of classes from outside of the package that the checkpoint may import.
 
         Raises:
@@ -120,18 +117,18 @@ class Predictor:
         """In the order of the labels."""
         return self.trained.class_names
 
-    def __call__(self, pictures: Pictures) -> list[Prediction]:
-        """Classifies pictures of any size, in their order; a single one gives a list of one.
+    def __call__(self, images: AnyImage | Iterable[AnyImage]) -> list[Prediction]:
+        """Classifies images of any size, in their order; a single one gives a list of one.
 
         Args:
-            pictures: PIL images, arrays (H, W, C), tensors (C, H, W) or paths; `arrays.to_batch` says what they hold.
+            images: PIL images, arrays (H, W, C), tensors (C, H, W) or paths; `preprocess.to_batch` says what they hold.
 
         Raises:
             ValueError: a shape or a value is out of range.
-            TypeError: something else than a picture.
+            TypeError: something else than an image.
             PictureError: one cannot be decoded.
         """
-        return list(self.predictions(to_batch(pictures)))
+        return list(self.predictions(to_batch(images)))
 
     def predictions(self, images: Tensor) -> Iterator[Prediction]:
         """Classifies uint8 images (N, 32, 32, 3), `batch_size` at a time."""
@@ -153,8 +150,7 @@ class Predictor:
 
 
 def _plugin(precision: str, device: torch.device) -> Precision:
-    names = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-    name = names.get(precision, precision)
+    name = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}.get(precision, precision)
     if name == "32-true":
         return Precision()
     if name == "64-true":

@@ -22,7 +22,7 @@ def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: La
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
     if record.dropped_per_epoch:
-        console.print(f"        {record.dropped_per_epoch} image(s) of each epoch cannot be shared out evenly and rest")
+        console.print(f"        {record.dropped_per_epoch} image(s) dropped per epoch: devices take equal shares")
     if experiment.checkpoint is not None:
         console.print(f"from    {experiment.checkpoint}")
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -184,7 +184,7 @@ def test_ten_fits_at_once_get_ten_folders_and_one_download(cli: ForkServer, serv
     assert codes == [0] * 10, [child.err for child in children]
     assert len(server.requests) == 1
     assert_whole()
-    folders = list(Path().glob("lightning_logs/default/*"))
+    folders = list(Path().glob("lightning_logs/default*/*"))
     assert len(folders) == 10
     assert all(record_of(folder)["status"] == "finished" for folder in folders)
     assert len({(folder / "metrics.csv").read_bytes() for folder in folders}) == 1

@@ -1,10 +1,13 @@
-"""A folder of a thousand files, a third of them broken: the good ones are answered, each bad one is named."""
+"""Folders with files and folders that cannot be read: the good ones are answered, each bad one is named."""
 
 import csv
+import errno
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from inference.test_picture import png_of
 from PIL import Image
 
@@ -35,3 +38,33 @@ def test_a_thousand_files_a_third_of_them_broken(run: Run, ckpt: Path) -> None:
     assert [row["file"] for row in rows] == [str(path) for path in sorted(folder.iterdir())]
     assert {row["file"] for row in rows if row["error"]} == broken
     assert all(row["class"] for row in rows if not row["error"])
+
+
+def test_links_in_a_circle_and_a_locked_folder(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if path.name == "locked":  # root, as which containers run tests, may enter any folder
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for name in ("shots/a.png", "shots/locked/b.png", "shots/z/c.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(name)
+    for name, other in (("link", "knil"), ("knil", "link"), ("d.png", "d.png"), ("z/around", "..")):
+        os.symlink(other, f"shots/{name}")
+    names = ("shots", "shots/d.png", "shots/locked")
+    exit_code, out, err = run("predict", "--ckpt", str(ckpt), "--images", *names, "--output", "preds.csv")
+    assert exit_code == 6
+    assert [line.split()[0] for line in out.splitlines()[3:5]] == ["shots/a.png", "shots/z/c.png"]
+    loop, locked = os.strerror(errno.ELOOP), os.strerror(errno.EACCES)
+    assert err.splitlines() == [
+        f"error: shots/d.png cannot be read: {loop}",
+        f"error: shots/d.png cannot be read: {loop}",
+        f"error: shots/knil cannot be read: {loop}",
+        f"error: shots/link cannot be read: {loop}",
+        f"error: shots/locked cannot be read: {locked}",
+        f"error: shots/locked cannot be read: {locked}",
+        "error: 6 of 8 not classified",
+    ]

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import ExifTags, Image, features
 
 from cifar_lightning.errors import PictureError
 from cifar_lightning.inference import preprocess
-from cifar_lightning.inference.preprocess import read_picture, to_pixels
+from cifar_lightning.inference.preprocess import decode, to_pixels
 
 COLOUR = (200, 120, 40)
 CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))  # clockwise from the upper left
@@ -51,7 +51,7 @@ def test_every_kind_of_file(mode: str, suffix: str, expected: tuple[int, ...] | 
     feature = {"avif": "avif", "webp": "webp", "jp2": "jpg_2000"}.get(suffix)
     if feature and not features.check(feature):
         pytest.skip(f"this Pillow reads no {suffix}")
-    pixels = read_picture(saved(tmp_path / f"a.{suffix}", plain(mode)))
+    pixels = decode(saved(tmp_path / f"a.{suffix}", plain(mode)))
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
     if expected is not None:
@@ -60,7 +60,7 @@ def test_every_kind_of_file(mode: str, suffix: str, expected: tuple[int, ...] | 
 
 def test_32_by_32_keeps_its_pixels(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(read_picture(saved(tmp_path / "a.png", Image.fromarray(noise))), noise)
+    assert np.array_equal(decode(saved(tmp_path / "a.png", Image.fromarray(noise))), noise)
 
 
 @pytest.mark.parametrize("size", [(90, 30), (30, 90), (91, 30), (300, 100), (1000, 333)])
@@ -69,20 +69,20 @@ def test_the_centre_square_counts(size: tuple[int, int], tmp_path: Path) -> None
     side = min(size)
     corner = [(length - side) // 2 for length in size]
     image.paste("blue", (*corner, corner[0] + side + 1, corner[1] + side + 1))
-    pixels = read_picture(saved(tmp_path / "a.png", image))
+    pixels = decode(saved(tmp_path / "a.png", image))
     assert (pixels[1:-1, 1:-1] == (0, 0, 255)).all()
 
 
 @pytest.mark.parametrize("side", [96, 320, 1000])
 def test_fine_patterns_become_grey_and_no_other_pattern(side: int, tmp_path: Path) -> None:
     board = np.indices((side, side)).sum(axis=0) % 2 * 255
-    pixels = read_picture(saved(tmp_path / "a.png", Image.fromarray(board.astype(np.uint8))))
+    pixels = decode(saved(tmp_path / "a.png", Image.fromarray(board.astype(np.uint8))))
     assert np.abs(pixels[2:-2, 2:-2].astype(int) - 127).max() <= 6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 3), (16, 16), (33, 31)])
 def test_small_pictures_grow(size: tuple[int, int], tmp_path: Path) -> None:
-    pixels = read_picture(saved(tmp_path / "a.png", Image.new("RGB", size, COLOUR)))
+    pixels = decode(saved(tmp_path / "a.png", Image.new("RGB", size, COLOUR)))
     assert (pixels == COLOUR).all()
 
 
@@ -97,9 +97,9 @@ def test_exif_orientation(orientation: int, suffix: str, tmp_path: Path) -> None
     upright = corners()
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
-    exif[preprocess.ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     quality = {"quality": 100} if suffix in ("jpg", "webp") else {}
-    pixels = read_picture(saved(tmp_path / f"a.{suffix}", stored, exif=exif, **quality))
+    pixels = decode(saved(tmp_path / f"a.{suffix}", stored, exif=exif, **quality))
     for (row, column), colour in zip(((8, 8), (8, 24), (24, 24), (24, 8)), CORNERS, strict=True):
         assert np.abs(pixels[row, column].astype(int) - colour).max() <= 24, (row, column)
 
@@ -110,7 +110,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path, monkey
     path = saved(tmp_path / "a.jpg", smooth, quality=95)
     sizes = []
     monkeypatch.setattr(preprocess, "to_pixels", lambda image: sizes.append(image.size) or to_pixels(image))
-    pixels = read_picture(path)
+    pixels = decode(path)
     assert sizes == [(160, 120)]
     with Image.open(path) as image:
         assert np.abs(pixels.astype(int) - to_pixels(image)).max() <= 6
@@ -119,33 +119,33 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path, monkey
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
     image.paste((0, 0, 200, 255), (0, 0, 32, 64))
-    pixels = read_picture(saved(tmp_path / "a.png", image))
+    pixels = decode(saved(tmp_path / "a.png", image))
     assert (pixels[:, :14] == (0, 0, 200)).all()
     assert (pixels[:, 18:] == 255).all()
     palette = Image.new("P", (32, 32), 0)
     palette.putpalette([10, 20, 30] + [0] * 765)
-    assert (read_picture(saved(tmp_path / "b.png", palette, transparency=0)) == 255).all()
-    assert (read_picture(saved(tmp_path / "c.gif", palette, transparency=0)) == 255).all()
+    assert (decode(saved(tmp_path / "b.png", palette, transparency=0)) == 255).all()
+    assert (decode(saved(tmp_path / "c.gif", palette, transparency=0)) == 255).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (65535, 255), (257 * 90, 90), (257 * 90 + 129, 91)])
 def test_16_bits_are_scaled_and_rounded(value: int, expected: int, suffix: str, tmp_path: Path) -> None:
     image = Image.fromarray(np.full((40, 40), value, dtype=np.uint16))
-    assert (read_picture(saved(tmp_path / f"a.{suffix}", image)) == expected).all()
+    assert (decode(saved(tmp_path / f"a.{suffix}", image)) == expected).all()
 
 
 def test_32_bit_pixels_have_no_known_range(tmp_path: Path) -> None:
     for values in (np.full((40, 40), 0.5, dtype=np.float32), np.full((40, 40), 99, dtype=np.int32)):
         path = saved(tmp_path / "a.tiff", Image.fromarray(values))
         with pytest.raises(PictureError, match="32-bit pixels, whose range is not known"):
-            read_picture(path)
+            decode(path)
 
 
 def test_of_several_frames_the_first(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "lime")]
     path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
-    assert (read_picture(path) == (255, 0, 0)).all()
+    assert (decode(path) == (255, 0, 0)).all()
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -168,7 +168,7 @@ def test_a_decompression_bomb_is_never_decoded(
     path.write_bytes(png_of(*size))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     with pytest.raises(PictureError, match=r"announces .*pixels; at most 67,108,864 are decoded"):
-        read_picture(path)
+        decode(path)
 
 
 def test_what_is_no_picture(tmp_path: Path) -> None:
@@ -176,28 +176,28 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     corners().save(whole, "PNG")
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"
     cases = {
-        "text.png": (b"hello", "is no picture in a format that is read"),
-        "empty.jpg": (b"", "is no picture"),
-        "eps.png": (eps, "is no picture"),  # Pillow would start Ghostscript
+        "text.png": (b"hello", "is no image in a format that is read"),
+        "empty.jpg": (b"", "is no image"),
+        "eps.png": (eps, "is no image"),  # Pillow would start Ghostscript
         "cut.png": (whole.getvalue()[:-60], "is damaged"),
         "short.png": (png_of(64, 64), "is damaged"),
     }
     for name, (content, reason) in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(PictureError, match=reason):
-            read_picture(tmp_path / name)
+            decode(tmp_path / name)
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("folder.png", "pipe.png"):
         with pytest.raises(PictureError, match="is not a file"):
-            read_picture(tmp_path / name)
+            decode(tmp_path / name)
     with pytest.raises(PictureError, match="No such file"):
-        read_picture(tmp_path / "nowhere.png")
+        decode(tmp_path / "nowhere.png")
     monster = tmp_path / "large.png"
     monster.touch()
     os.truncate(monster, preprocess.MAX_BYTES + 1)  # takes no room on the disk
     with pytest.raises(PictureError, match="bytes; at most"):
-        read_picture(monster)
+        decode(monster)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -211,7 +211,7 @@ def test_broken_bytes_are_a_picture_or_one_clear_error(kind: str) -> None:
         for position in generator.integers(0, len(content), generator.integers(1, 4)):
             content[position] = generator.integers(256)
         try:
-            outcome: object = preprocess.decode(io.BytesIO(bytes(content))).shape
+            outcome: object = decode(io.BytesIO(bytes(content))).shape
         except PictureError as error:
             outcome = "\n" in str(error)
         assert outcome in ((32, 32, 3), False)

@@ -79,7 +79,7 @@ def test_files_and_none_at_all(predictor: Predictor, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("picture", "error", "text"), [
     (np.zeros((32, 32, 2), np.uint8), ValueError, r"\(H, W, C\).*got \(32, 32, 2\)"),
     (torch.zeros(32, 32, 3, dtype=torch.uint8), ValueError, r"\(C, H, W\).*got \(32, 32, 3\)"),
-    (np.zeros((0, 32, 3), np.uint8), ValueError, "a picture is"),
+    (np.zeros((0, 32, 3), np.uint8), ValueError, "an image is"),
     (np.full((32, 32, 3), 1.5), ValueError, "from 0 to 1, got 1.5 to 1.5"),
     (np.full((32, 32, 3), np.nan), ValueError, "from 0 to 1, got nan"),
     (np.zeros((32, 32, 3), np.int64), TypeError, "got int64"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lightning.inference.inputs import find_pictures
+from cifar_lightning.inference.inputs import find_images
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +21,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(*arguments: str) -> list[str]:
-    return [str(path) for path in find_pictures(arguments).files]
+    return [str(path) for path in find_images(arguments).files]
 
 
 def test_the_order_is_the_order_given_and_folders_are_sorted() -> None:
     assert names("tüte", "b", "cat.png") == ["tüte/ä [1].png", "b/10.JPG", "b/9.jpeg", "b/inner/x.webp", "cat.png"]
-    assert find_pictures(["b"]).left_out == 1
+    assert find_images(["b"]).left_out == 1
 
 
 def test_what_is_named_twice_is_there_twice() -> None:
@@ -48,8 +48,8 @@ def test_patterns() -> None:
 def test_what_leads_to_no_picture() -> None:
     Path("empty").mkdir()
     os.symlink("nowhere", "dangling.png")
-    found = find_pictures(["empty", "no.png", "*.gif", "cat.png", "dangling.png"])
-    assert found.problems == [("empty", "holds no picture"), ("no.png", "does not exist"), ("*.gif", "matches no file")]
+    found = find_images(["empty", "no.png", "*.gif", "cat.png", "dangling.png"])
+    assert found.problems == [("empty", "holds no image"), ("no.png", "does not exist"), ("*.gif", "matches no file")]
     assert [str(path) for path in found.files] == ["cat.png", "dangling.png"]  # reading it says what it is
 
 
