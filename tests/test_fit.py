@@ -474,7 +474,7 @@ def test_a_finished_run_that_is_extended_is_described_once(run: Run, monkeypatch
 def test_a_checkpoint_with_the_state_of_a_callback_of_former_times_goes_on_in_silence(fit: Fit, run: Run) -> None:
     folder, _ = fit()
     path = folder / "checkpoints" / "last.ckpt"
-    content = checkpoint.read(path)
+    content = checkpoint.load(path).content
     assert set(content["callbacks"]) == {"LearningCurves", "Timing", "best", "last"}  # the names in old checkpoints
     content["callbacks"]["InNoHurry"] = {"done": False}
     checkpoint.write(content, path)
