@@ -32,7 +32,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
     "record": ("cifar_lightning.results", "main", "copy a finished run's figures into results/ and the README's table"),
-    "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
 
 FIRST_PROCESS_S = 10.0  # how long a follower that fails waits for the first process to fail as well
@@ -129,6 +128,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     name, *rest = arguments
+    if name == "bench":
+        raise ConfigError("bench is now: python -m benchmarks (from a checkout)")
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, _ = VERBS[name]
