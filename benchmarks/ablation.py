@@ -1,7 +1,7 @@
 """What does each part of a speed recipe buy? The recipe with each part changed in turn, by validation accuracy.
 
-    python benchmarks/ablation.py cpu78 --runs 20
-    python benchmarks/ablation.py cpu94 --runs 2
+    python -m benchmarks ablation cpu78 --runs 20
+    python -m benchmarks ablation cpu94 --runs 2
 
 trains what has not been trained yet (seeds 0 to runs - 1 of every variant, two at a time with one thread each, into
 `lightning_logs/`) on 45,000 images, compares the last epoch's accuracy on the other 5,000 by seed (of another split
@@ -15,15 +15,15 @@ import contextlib
 import multiprocessing
 import os
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
-
-from cifar_lightning.cli import main as command
-from cifar_lightning.runs import environment, run_dir
+from benchmarks.measure import command
+from benchmarks.recipes import interval, require_commit
+from cifar_lightning import cli
+from cifar_lightning.errors import ConfigError
+from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.record import RESULTS
 from cifar_lightning.runs.settings import without_folders
@@ -91,7 +91,7 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
         ]
         places = [f"--seed_everything={seed}", f"--trainer.default_root_dir={place}"]
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            exit_code = command(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
+            exit_code = cli.main(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
         record = run_dir.finished_run(place)
         if exit_code or record is None:
             raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
@@ -103,29 +103,25 @@ def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
     """By variant: mean, deviation, and the paired difference to the whole recipe with its 95% t interval."""
     table: dict[str, Any] = {}
     for name, values in accuracies.items():
-        row = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "val_accuracy": values}
+        table[name] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "val_accuracy": values}
         if name != WHOLE:
-            differences = [value - whole for value, whole in zip(values, accuracies[WHOLE], strict=True)]
-            mean = statistics.fmean(differences)
-            low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(differences))
-            row["difference"] = {"mean": mean, "low": float(low), "high": float(high)}
-        table[name] = row
+            pairs = zip(values, accuracies[WHOLE], strict=True)
+            table[name]["difference"] = interval([value - whole for value, whole in pairs])
     return table
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Trains, compares, writes and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks ablation", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", choices=ABLATIONS)
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--logs", type=Path, help="by default lightning_logs/ablation_<recipe>")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     recipe, variants = arguments.recipe, ABLATIONS[arguments.recipe].variants
     logs = arguments.logs or Path("lightning_logs") / f"ablation_{recipe}"
     if arguments.runs < 2:
         parser.error(f"--runs must be at least 2, got {arguments.runs}")
-    if environment.commit()["dirty"] is not False:
-        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    require_commit()
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     jobs = [(recipe, name, seed, logs) for seed in range(arguments.runs) for name in variants]
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
@@ -135,12 +131,12 @@ def main() -> None:
     first = records[WHOLE][0]
     for record in (record for variant in records.values() for record in variant):
         if record["commit"] != first["commit"] or record["dirty"] is not False:
-            sys.exit(f"{record['command']}: not of the one clean commit; remove {logs}, start again")
+            raise ConfigError(f"{record['command']}: not of the one clean commit; remove {logs}, start again")
     table = compare(
         {name: [run["metrics"]["last_epoch"]["val_accuracy"] for run in variant] for name, variant in records.items()}
     )
     keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
-    result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}, "n": arguments.runs}
+    result = {"command": command(), **{key: first[key] for key in keys}, "n": arguments.runs}
     result["flags"] = list(ABLATIONS[recipe].flags)
     result["variants"] = [{"name": name, "flags": variants[name], **row} for name, row in table.items()]
     write_json(RESULTS / f"ablation_{recipe}.json", without_folders(result))
@@ -152,7 +148,4 @@ def main() -> None:
             else ""
         )
         print(f"{name:<50} {row['mean']:.2%}  {said}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

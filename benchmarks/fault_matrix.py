@@ -1,9 +1,9 @@
 """The fault matrix at its full counts, and what the guard costs.
 
-    python benchmarks/fault_matrix.py
+    python -m benchmarks fault_matrix
 
 runs `tests/faults`, and what the matrix names elsewhere, with 20 kills, 50 kills in a save, 500 invalid inputs and
-3,000 flipped bits instead of the tests' small samples, after `benchmarks/guard.py`, and writes `results/faults.json`:
+3,000 flipped bits instead of the tests' small samples, after the benchmark `guard`, and writes `results/faults.json`:
 every case with its outcome, and for each row of the matrix how many passed, failed or were left out. The file is
 written after each case; the same command goes on where it was cut, with the cases of this commit that have not passed
 yet.
@@ -12,19 +12,21 @@ yet.
 import argparse
 import json
 import os
-import sys
+import runpy
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import guard
 import pytest
 
-from cifar_lightning.runs import environment
+from benchmarks import guard
+from benchmarks.measure import conditions
+from benchmarks.recipes import require_commit
 from cifar_lightning.runs.atomic import write_json
 
 COUNTS = {"FAULTS_KILLS": 20, "FAULTS_SAVE_KILLS": 50, "FAULTS_FUZZ": 500, "FAULTS_FLIPS": 3000}
 TESTS = Path(__file__).parents[1] / "tests"
+ROWS = runpy.run_path(str(TESTS / "faults" / "matrix.py"))["ROWS"]
 
 
 class Recorder:
@@ -54,8 +56,6 @@ class Recorder:
 
 def write(path: Path, recorded: dict[str, Any]) -> None:
     """Writes the JSON, with the rows of the matrix counted from the cases."""
-    from faults.matrix import ROWS
-
     recorded["rows"] = []
     for row, (fault, required, tests) in ROWS.items():
         outcomes = (outcome for case, outcome in recorded["cases"].items() if case.partition("[")[0] in tests)
@@ -67,22 +67,17 @@ def _name(nodeid: str) -> str:
     return nodeid.partition("tests/")[2]
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Runs, writes and says what did not pass."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks fault_matrix", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/faults.json"))
     parser.add_argument("-k", default="", help="pytest's: these tests alone, and not the guard's cost")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     output = options.output.resolve()  # the tests go to folders of their own
     os.environ.update({name: str(count) for name, count in COUNTS.items()})
-    sys.path.insert(0, str(TESTS))
-    if environment.commit()["dirty"] is not False:
-        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    require_commit()
     recorded: dict[str, Any] = {
-        "command": "python benchmarks/fault_matrix.py",
-        **environment.commit(),
-        "versions": environment.versions(),
-        "hardware": environment.hardware("cpu"),
+        **conditions("cpu"),
         "counts": {name.removeprefix("FAULTS_").lower(): count for name, count in COUNTS.items()},
         "cases": {},
     }
@@ -92,8 +87,6 @@ def main() -> int:
             recorded = before
     if not options.k:
         recorded["guard"] = guard.measure()
-    from faults.matrix import ROWS
-
     elsewhere = {name for _, _, tests in ROWS.values() for name in tests if not name.startswith("faults/")}
     exit_code = pytest.main(
         [
@@ -112,7 +105,3 @@ def main() -> int:
     failed = [str(row["row"]) for row in recorded["rows"] if row.get("failed") or not (row.get("passed") or options.k)]
     print(f"rows that failed or were not run: {', '.join(failed) or 'none'}; {options.output}")
     return int(bool(failed) or exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

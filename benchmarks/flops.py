@@ -1,6 +1,6 @@
 """Floating point operations of the recipes, counted by torch's own counter on tensors without values.
 
-    python benchmarks/flops.py
+    python -m benchmarks flops
 
 counts, for each speed recipe, one optimizer step (forward, backward, update) and one image's evaluation, multiplies
 them up as the recipe trains and tests, and writes `results/flops.json`. Counted are matrix products and convolutions.
@@ -8,12 +8,11 @@ them up as the recipe trains and tests, and writes `results/flops.json`. Counted
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import conditions
 from cifar_lightning.config.parser import Experiment
-from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.study.flops import count
 
@@ -42,16 +41,14 @@ def recipe(config: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Counts, writes and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks flops", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/flops.json"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     recipes = [recipe(config) for config in CONFIGS]
     result = {
-        "command": " ".join(["python", *sys.argv]),
-        **environment.commit(),
-        "versions": environment.versions(),
+        **conditions("cpu"),
         "unit": "floating point operations",
         "recipes": recipes,
         "published": PUBLISHED,
@@ -61,7 +58,4 @@ def main() -> None:
         print(f"{row['config']:<28} {row['steps']:>7,} steps  {row['total'] / 1e15:.4f} PFLOP")
     for name, flop in PUBLISHED.items():
         print(f"{name}: {flop / 1e15} PFLOP")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,43 +1,29 @@
-"""What the guard against numbers that are none costs at each step, on a net so small that nothing else is seen.
+"""What the guard against non-finite numbers costs at each step, on a net so small that nothing else is seen.
 
-    python benchmarks/guard.py
+    python -m benchmarks guard
 
 trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) once, on one thread, and puts `NanGuard` in
 and takes it out in turn, a block of steps at a time: two trainings differ by more than the guard costs. It prints the
 difference of a step in microseconds of the process's own time, which a busy machine disturbs least. That is the cost on
 a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the device, which no CPU can
-show. The same stands in the JSON of `benchmarks/fault_matrix.py`.
+show. The JSON of `fault_matrix` has the same figure.
 """
 
+import argparse
 import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch import Callback, Trainer
 
-from cifar_lightning.bench.measure import difference, summaries
-from cifar_lightning.bench.one_layer import OneLayer
-from cifar_lightning.bench.quiet import out_of_sight, signal_handlers_kept
+from benchmarks.contestants import Minimal, OneLayer, out_of_sight
+from benchmarks.measure import difference, summaries
 from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.trainer import NoProfiler
 
 BATCH_SIZE, WARMUP_STEPS, BLOCK_STEPS, ROUNDS = 30, 200, 200, 50
 NAMES = ("without", "guard")
-
-
-class _Training(LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = OneLayer()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return F.cross_entropy(self.net(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
 class Turns(Callback):
@@ -73,13 +59,13 @@ def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, A
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (30_000, 32, 32, 3), dtype=torch.uint8)
     loader = TensorLoader(pixels, torch.randint(0, 10, (len(pixels),)), batch_size=BATCH_SIZE, shuffle=True)
-    with out_of_sight(), signal_handlers_kept():
+    with out_of_sight():
         trainer = Trainer(
             accelerator="cpu", devices=1, max_steps=steps, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, callbacks=[turns.guard, turns],
             profiler=NoProfiler(),
         )  # fmt: skip
-        trainer.fit(_Training(), loader)
+        trainer.fit(Minimal(OneLayer()), loader)
     values = turns.us_per_step
     cost = difference(values["guard"], values["without"])
     return {
@@ -87,6 +73,9 @@ def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, A
     }  # fmt: skip
 
 
-if __name__ == "__main__":
+def main(argv: list[str]) -> int:
+    """Measures and prints."""
+    argparse.ArgumentParser("python -m benchmarks guard", description=__doc__.splitlines()[0]).parse_args(argv)
     cost = measure()["guard_us"]
     print(f"{cost['median']:.1f} us a step ({cost['min']:.1f} to {cost['max']:.1f} over {ROUNDS} rounds)")
+    return 0

@@ -1,17 +1,17 @@
 """How fast a trained net is in use: the stages of `predict`, and the report's net in three forms, all in turns.
 
-    python benchmarks/predict.py
+    python -m benchmarks predict
 
 makes picture files from CIFAR-10's test images, measures, prints, and writes `results/predict.json`. Needs the extra
 [export]. The weights are drawn: they make no difference to speed.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cifar_lightning import process
-from cifar_lightning.bench.measure import Summary, interleave, ratios, summaries
-from cifar_lightning.bench.workbench import find_data
+from benchmarks.measure import Summary, conditions, interleave, ratios, summaries
+from benchmarks.workbench import find_data
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.download import CLASS_NAMES
 from cifar_lightning.inference import export, preprocess
-from cifar_lightning.inference.export import graph_of
+from cifar_lightning.inference.export import ExportedNet
 from cifar_lightning.inference.inputs import read_all
 from cifar_lightning.inference.loading import Trained
 from cifar_lightning.inference.predictor import Predictor
@@ -75,7 +74,7 @@ def stages(predictor: Predictor, files: dict[str, list[Path]], images: Tensor, r
         image.load()
     batch = images[:BATCH]
     contestants: dict[str, Callable[[], float]] = {
-        f"decode and resize, {kind}": lambda paths=paths: seconds_each(preprocess.read_picture, paths[:200])
+        f"decode and resize, {kind}": partial(seconds_each, preprocess.decode, paths[:200])
         for kind, paths in files.items()
     }
     contestants |= {
@@ -84,17 +83,15 @@ def stages(predictor: Predictor, files: dict[str, list[Path]], images: Tensor, r
         "net, batch 512": lambda: seconds_each(predictor.probabilities, [batch] * 3) / len(batch),
     }
     for kind, paths in files.items():
-        contestants[f"everything, {kind}"] = lambda paths=paths: _everything(predictor, paths)
+        contestants[f"everything, {kind}"] = partial(_everything, predictor, paths)
     return summaries(interleave(contestants, rounds))
 
 
 def forms(predictor: Predictor, images: Tensor, folder: Path, rounds: int) -> dict[str, Any]:
     """Seconds of a batch of 1 and of 512 for the net in eager form, compiled, and in onnxruntime, with ratios."""
     eager = Predictor(predictor.trained, accelerator="cpu", precision="32-true", is_calibrated=False)
-    path = folder / "net.onnx"
-    path.write_bytes(export.render("onnx", graph_of(eager), {}))
-    run_onnx, _ = export.read("onnx", path)
-    graph = graph_of(eager)
+    graph = ExportedNet(eager)
+    run_onnx, _ = export.load_exported("onnx", export.export_net("onnx", graph, {}))
     compiled = torch.compile(graph, dynamic=False)  # one variant for each size of batch
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         f"eager, {predictor.precision}": predictor.probabilities,
@@ -108,9 +105,7 @@ def forms(predictor: Predictor, images: Tensor, folder: Path, rounds: int) -> di
         batch = images[:size].contiguous()
         for run in runs.values():  # compilation and first touches are not timed
             torch.testing.assert_close(run(batch), eager.probabilities(batch), rtol=0, atol=0.05)
-        batches = [batch] * repeats
-        timed = {name: lambda run=run, its=batches: seconds_each(run, its) for name, run in runs.items()}
-        values = interleave(timed, rounds)
+        values = interleave({name: partial(seconds_each, run, [batch] * repeats) for name, run in runs.items()}, rounds)
         result[f"batch {size}"] = {
             "seconds": summaries(values),
             "time_over_others": ratios(values, "onnxruntime, 32-true"),
@@ -138,13 +133,13 @@ def _everything(predictor: Predictor, paths: Sequence[Path]) -> float:
     return 60 * len(paths) / (time.perf_counter() - started_at)
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks predict", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=2048, help="files of each kind")
     parser.add_argument("--output", type=Path, default=Path("results/predict.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     started_at = datetime.now().astimezone()
     data = find_data(0)
     data.setup("test")
@@ -154,11 +149,8 @@ def main() -> None:
         files = picture_files(images, Path(name), options.pictures)
         sizes = {kind: sum(path.stat().st_size for path in paths) / len(paths) for kind, paths in files.items()}
         content = {
-            "command": " ".join(["python", "benchmarks/predict.py", *sys.argv[1:]]),
+            **conditions("cpu"),
             "started_at": started_at.isoformat(timespec="seconds"),
-            **environment.commit(),
-            "versions": environment.versions(),
-            "hardware": environment.hardware("cpu"),
             "precision": predictor.precision,
             "mean_bytes": sizes,
             "stages": stages(predictor, files, images, options.rounds),
@@ -175,8 +167,4 @@ def main() -> None:
             print(f"{size + ', ' + form:<44}{1e3 * value['median']:>12,.2f} ms{beside}")
     write_json(options.output, content)
     print(f"written {options.output}")
-
-
-if __name__ == "__main__":
-    process.keep_freed_memory()
-    main()
+    return 0

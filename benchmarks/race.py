@@ -1,7 +1,7 @@
 """Accuracy against seconds of training: the speed recipes of a CPU and the report's final model, in one picture.
 
-    python benchmarks/race.py                # all of them
-    python benchmarks/race.py cpu94 cpu78
+    python -m benchmarks race                # all of them
+    python -m benchmarks race cpu94 cpu78
 
 trains each with seed 0 on 45,000 images, writes its validation accuracy after every epoch to `results/race_<name>.json`
 and draws all that are there as `results/race.png`. The test set is left alone. Seconds are those of the training
@@ -11,14 +11,14 @@ steps, without validation and without test-time augmentation.
 import argparse
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from benchmarks.recipes import fit, require_commit
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.figures import save
@@ -31,19 +31,16 @@ CONFIGS = {
     "final": "configs/report/final.yaml",
 }
 COLOURS = {"cpu78": "#d95f02", "cpu94": "#1f6fb4", "final": "#4d4d4d"}
-FLAGS = ["--data.val_size=5000", "--final_test=false", "--seed_everything=0"]
 PICTURE = RESULTS / "race.png"
 KEPT = ("recipe", "seed", "command", "commit", "dirty", "versions", "hardware", "precision", "config")
 
 
 def train(name: str, logs: Path) -> dict[str, Any]:
     """Trains a recipe as a user would; returns what becomes of it."""
-    flags = ["--config", CONFIGS[name], *FLAGS, "--trainer.default_root_dir", str(logs / name)]
-    subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", *flags], check=True)
-    (folder,) = (logs / name).glob("*/*")
+    folder = fit(Path(CONFIGS[name]), 0, logs / name, "--data.val_size=5000", "--final_test=false")
     record = read_record(folder).to_json()
     if record["dirty"] is not False:
-        sys.exit(f"the code changed before {folder} began: start again")
+        raise ConfigError(f"the code changed before {folder} began: start again")
     epochs = points(read_rows(folder / "metrics.csv"), read_rows(folder / "timings.csv"))
     return without_folders({key: record[key] for key in KEPT} | {"epochs": epochs})
 
@@ -81,20 +78,20 @@ def draw(results: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Trains, writes and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks race", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(CONFIGS)}; by default all")
     parser.add_argument("--logs", type=Path, default=Path("lightning_logs/race"), help="must not hold them yet")
     parser.add_argument("--draw", action="store_true", help="train nothing: draw what is recorded")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if unknown := set(arguments.names) - CONFIGS.keys():
         parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(CONFIGS)}")
     names = [] if arguments.draw else arguments.names or list(CONFIGS)
     if taken := [str(arguments.logs / name) for name in names if (arguments.logs / name).exists()]:
         parser.error(f"{', '.join(taken)}: runs of several goes cannot be told apart; remove them")
-    if names and environment.commit()["dirty"] is not False:
-        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    if names:
+        require_commit()
     for name in names:
         write_json(recorded_as(name), train(name, arguments.logs))
     found = {name: json.loads(recorded_as(name).read_text()) for name in CONFIGS if recorded_as(name).exists()}
@@ -102,7 +99,4 @@ def main() -> None:
         parser.error("nothing is recorded yet that could be drawn")
     save(draw(found), PICTURE)
     print(f"written  {PICTURE}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,7 +1,7 @@
 """What a speed recipe is timed against: a shortened training by somebody else's code, in this process.
 
-    python benchmarks/rivals.py report --precision bf16
-    python benchmarks/rivals.py airbench94_muon.py --precision float32
+    python -m benchmarks rivals report --precision bf16
+    python -m benchmarks rivals airbench94_muon.py --precision float32
 
 prints the seconds of the whole training as JSON, extrapolated from the part that was timed. `report` is a bare loop
 over the report's net. A path is that of airbench94_muon.py in a clone of github.com/KellerJordan/cifar10-airbench; it
@@ -23,15 +23,10 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks.contestants import Span, bare_loop
+from benchmarks.workbench import FULL, Workbench, find_data
 from cifar_lightning import process
-
-process.keep_freed_memory()  # in the rivals' favour: `fit` has it too
-
-from cifar_lightning.bench.contestants import bare_loop  # noqa: E402
-from cifar_lightning.bench.effort import FULL  # noqa: E402
-from cifar_lightning.bench.stopwatch import Span  # noqa: E402
-from cifar_lightning.bench.workbench import Workbench, find_data  # noqa: E402
-from cifar_lightning.nets.report_cnn import ReportCNN  # noqa: E402
+from cifar_lightning.nets.report_cnn import ReportCNN
 
 PRECISIONS = ("bf16", "float32")
 REPORT_EPOCHS, REPORT_BATCH, WARMUP_STEPS = 30, 30, 20
@@ -82,7 +77,7 @@ def time_airbench(script: Path, precision: str) -> dict[str, Any]:
         data.setup(stage)
     convert = {"bf16": "bfloat16", "float32": "float"}[precision]
     load, spans_s = torch.load, list[float]()
-    module = types.ModuleType("airbench")
+    module: Any = types.ModuleType("airbench")
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         for target, name, stand_in in (
             (sys, "argv", [str(script)]),  # it reads itself
@@ -122,13 +117,13 @@ def time_airbench(script: Path, precision: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Times and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks rivals", description=__doc__.splitlines()[0])
     parser.add_argument("rival", help="'report', or the path of airbench94_muon.py")
     parser.add_argument("--precision", choices=PRECISIONS, required=True)
     parser.add_argument("--epochs", type=int, default=1, help="of the report's net")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if torch.cuda.is_available():
         parser.error("the rivals are timed on a CPU: hide the GPU with CUDA_VISIBLE_DEVICES=")
     process.skip_gpu_search()
@@ -139,7 +134,4 @@ def main() -> None:
         else time_airbench(Path(arguments.rival), arguments.precision)
     )
     print(json.dumps(timed | {"precision": arguments.precision}))
-
-
-if __name__ == "__main__":
-    main()
+    return 0

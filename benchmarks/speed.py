@@ -1,13 +1,13 @@
 """How good and how fast is a speed recipe? Its seeds, on all 50,000 images, in turn with a rival's training.
 
-    python benchmarks/speed.py --config configs/speed/cpu78.yaml --runs 10
-    python benchmarks/speed.py --config configs/speed/gpu94.yaml --runs 50
+    python -m benchmarks speed --config configs/speed/cpu78.yaml --runs 10
+    python -m benchmarks speed --config configs/speed/gpu94.yaml --runs 50
 
 trains seeds 0 to runs - 1 as a user would, scores each once on the test set, and writes `results/speed_<recipe>.json`.
 On a CPU it times a shortened training of a rival (see rivals.py; by default the report's, in a bare loop) before,
 after and in between, in bf16 and in float32, since it depends on the CPU which is faster. The number of runs is fixed
-before the first one is looked at. With --record each run is in `results/runs/<recipe>/` as soon as it ends, for runs
-that take long.
+before the first one is looked at. With --record each run goes into `results/runs/<recipe>/` when it
+ends, for runs that take long.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
 
-from cifar_lightning.runs import environment
+from benchmarks.measure import command
+from benchmarks.recipes import fit, interval, require_commit
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.record import RESULTS, RUNS, read_record
 from cifar_lightning.runs.results import record_run
@@ -32,22 +33,13 @@ PRECISIONS = ("bf16", "float32")
 
 def time_rival(rival: str) -> list[dict[str, Any]]:
     """The rival's seconds in each precision, of processes of their own, as a script would run."""
-    script, timings = str(Path(__file__).with_name("rivals.py")), []
+    timings = []
     for precision in PRECISIONS:
-        command = [sys.executable, script, rival, "--precision", precision]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        timing = [sys.executable, "-m", "benchmarks", "rivals", rival, "--precision", precision]
+        printed = subprocess.run(timing, check=True, stdout=subprocess.PIPE, text=True).stdout
         timings.append(json.loads(printed.splitlines()[-1]))
         print("{name}, {precision}: {total_s:.0f} s, extrapolated from {timed}".format(**timings[-1]), flush=True)
     return timings
-
-
-def train(config: Path, seed: int, logs: Path) -> Path:
-    """Trains one seed of the recipe as a user would; returns the run's folder."""
-    logs = logs / f"seed-{seed}"
-    places = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(logs)]
-    subprocess.run([sys.executable, "-m", "cifar_lightning", "fit", "--config", str(config), *places], check=True)
-    (folder,) = logs.glob("*/*")
-    return folder
 
 
 def rival_turns(run_dir: int, rounds: int) -> list[int]:
@@ -55,11 +47,8 @@ def rival_turns(run_dir: int, rounds: int) -> list[int]:
     return sorted({round(turn * run_dir / (rounds - 1)) for turn in range(rounds)})
 
 
-def interval(values: list[float]) -> dict[str, float]:
-    """Mean, standard deviation and 95% t interval of the mean."""
-    mean = statistics.fmean(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return {"mean": mean, "sd": statistics.stdev(values), "low": float(low), "high": float(high)}
+def _accuracy(values: list[float]) -> dict[str, float]:
+    return {"sd": statistics.stdev(values), **interval(values)}
 
 
 def summarise(records: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def summarise(records: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> di
     }
     result: dict[str, Any] = {
         "n": len(records),
-        "test_accuracy": interval([run["metrics"]["test"]["accuracy"] for run in records]),
+        "test_accuracy": _accuracy([run["metrics"]["test"]["accuracy"] for run in records]),
         "median_s": median_s,
         "rival_over_recipe": {name: seconds / median_s["total_s"] for name, seconds in rival_s.items()},
         "runs": [
@@ -91,31 +80,30 @@ def summarise(records: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> di
     augmented = [run["metrics"]["test_tta"]["accuracy"] for run in records if "test_tta" in run["metrics"]]
     if augmented:
         result["tta"] = records[0]["metrics"]["test_tta"]["views"]
-        result["test_accuracy_tta"] = interval(augmented)
+        result["test_accuracy_tta"] = _accuracy(augmented)
         result["rival_over_recipe_tta"] = {name: seconds / median_s["total_tta_s"] for name, seconds in rival_s.items()}
         for row, accuracy in zip(result["runs"], augmented, strict=True):
             row["test_accuracy_tta"] = accuracy
     return result
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Trains, times, writes and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m benchmarks speed", description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("configs/speed/cpu78.yaml"))
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--rival", default="report", help="'report', or the path of airbench94_muon.py")
     parser.add_argument("--rounds", type=int, default=3, help="how often the rival is timed, at least 2")
     parser.add_argument("--record", action="store_true", help="write each run into results/runs/<recipe>/ as it ends")
     parser.add_argument("--logs", type=Path, default=Path("lightning_logs/speed"), help="must not exist yet")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.runs < 2:
         parser.error(f"--runs must be at least 2, got {arguments.runs}")
     if arguments.rounds < 2:
         parser.error(f"--rounds must be at least 2, got {arguments.rounds}")
     if arguments.logs.exists():
         parser.error(f"{arguments.logs} is there already: runs of several goes cannot be told apart; remove it")
-    if environment.commit()["dirty"] is not False:
-        sys.exit("this code is in no commit (or files lie beside it that are in none): commit, then start again")
+    require_commit()
     if arguments.record and (taken := RESULTS / RUNS / arguments.config.stem).exists():
         parser.error(f"{taken} is there already: remove it to record the recipe anew")
     # The rivals of rivals.py are made for a CPU: on a GPU the recipe's own figures are all.
@@ -125,22 +113,19 @@ def main() -> None:
         if seed in turns:
             rivals += time_rival(arguments.rival)
         if seed < arguments.runs:
-            folder = train(arguments.config, seed, arguments.logs)
+            folder = fit(arguments.config, seed, arguments.logs / f"seed-{seed}")
             records.append(read_record(folder).to_json())
             if arguments.record:
                 print(f"recorded {record_run(folder, RESULTS)}", flush=True)
     first = records[0]
     if any(run["dirty"] is not False or run["commit"] != first["commit"] for run in records):
-        sys.exit("the code changed while the runs ran: start again")
+        raise ConfigError("the code changed while the runs ran: start again")
     keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
-    result = {"command": " ".join(["python", *sys.argv]), **{key: first[key] for key in keys}}
+    result = {"command": command(), **{key: first[key] for key in keys}}
     result |= summarise(records, rivals)
     output = RESULTS / f"speed_{first['recipe']}.json"
     write_json(output, without_folders(result))
     shown = ("test_accuracy", "test_accuracy_tta", "median_s", "rival_over_recipe", "rival_over_recipe_tta")
     print(json.dumps({name: result[name] for name in shown if name in result}, indent=2))
     print(f"written  {output}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,25 +1,35 @@
-"""The README's tables of the report's systems, the speed recipes, their operations, the ablation and of predict.
+"""The tables in README.md and docs/, written from the files under `results/`.
 
-    python benchmarks/tables.py
+    python -m benchmarks tables
 
-`study --publish`, speed.py, flops.py, ablation.py and predict.py write the files under `results/`; this writes the
-tables between their marks in README.md anew.
+`study --publish` and the benchmarks bench, speed, flops, ablation and predict write those files. A table stands where
+the marks of its name stand, in whichever document. The verb `record` writes the README's table of single runs.
 """
 
+import argparse
 import json
+import re
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import FIGURES
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.atomic import write_text
 from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.record import RESULTS, read_run, study_folder
-from cifar_lightning.runs.results import README, replace_table
+from cifar_lightning.runs.results import README
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.stats import summarise
 
 REPORT = Path("configs/report")
+MARKS = re.compile(
+    r"(?P<begin><!-- (?P<name>\w+): written by `python -m benchmarks tables` -->\n)"
+    r".*?"
+    r"(?P<end><!-- end of (?P=name) -->)",
+    re.DOTALL,
+)
 
 
 def report_table(results: Path) -> str:
@@ -132,19 +142,44 @@ def predict_table(results: Path) -> str:
     return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}."])
 
 
-def written(readme: str, results: Path) -> str:
-    """The README's text with the tables as the results say."""
-    tables = {
-        "report": report_table,
-        "speed": speed_table,
-        "flops": flops_table,
-        "ablation": ablation_table,
-        "predict": predict_table,
-    }
-    for name, table in tables.items():
-        begin, end = f"<!-- {name}: written by `python benchmarks/tables.py` -->", f"<!-- end of {name} -->"
-        readme = replace_table(readme, table(results), begin, end)
-    return readme
+def bench_table(results: Path) -> str:
+    """A line per figure of `bench`, and the machine, the versions and the commit under them."""
+    content = _read(results / "bench.json")
+    lines = [
+        "| figure | median | least to greatest | rounds | compared with | ratio (least to greatest) |",
+        "|---|--:|--:|--:|---|--:|",
+    ]
+    for section, figures in FIGURES.items():
+        if section in content:  # there is no profile of a GPU
+            lines += [f"| {' | '.join(figure.cells())} |" for figure in figures(content[section])]
+    hardware, versions = content["hardware"], content["versions"]
+    machine = f"{hardware['threads']} threads of {hardware['cpu']}"
+    if "gpu" in hardware:
+        machine = f"{hardware['gpu']}, {machine}"
+    commit = "no commit" if content["commit"] is None else f"commit {content['commit'][:7]}"
+    changed = " with changes" if content["dirty"] else ""
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "torchvision", "lightning"))
+    quick = " A quick run: no figure to build on." if content["quick"] else ""
+    conditions = (
+        f"{machine}; precision {content['precision']}; {packages}; {commit}{changed}; {content['started_at'][:10]}; "
+        f"`{content['command']}`. A ratio is the median of the rounds' own ratios.{quick}"
+    )
+    return "\n".join([*lines, "", conditions])
+
+
+TABLES = {
+    "report": report_table,
+    "speed": speed_table,
+    "flops": flops_table,
+    "ablation": ablation_table,
+    "predict": predict_table,
+    "bench": bench_table,
+}
+
+
+def written(text: str, results: Path) -> str:
+    """A document's text with the tables between its marks as the results say."""
+    return MARKS.sub(lambda mark: f"{mark['begin']}{TABLES[mark['name']](results)}\n{mark['end']}", text)
 
 
 def _accuracy(interval: dict[str, float]) -> str:
@@ -160,11 +195,18 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    """Reads and writes."""
-    write_text(README, written(README.read_text(encoding="utf-8"), RESULTS))
-    print(f"written  the tables in {README}")
+def main(argv: list[str]) -> int:
+    """Reads and writes.
 
-
-if __name__ == "__main__":
-    main()
+    Raises:
+        ConfigError: a table has no place, or two.
+    """
+    argparse.ArgumentParser("python -m benchmarks tables", description=__doc__.splitlines()[0]).parse_args(argv)
+    documents = {path: path.read_text(encoding="utf-8") for path in (README, *sorted(Path("docs").glob("*.md")))}
+    places = sorted(mark["name"] for text in documents.values() for mark in MARKS.finditer(text))
+    if places != sorted(TABLES):
+        raise ConfigError(f"the documents have marks of {', '.join(places)}; needed, once each: {', '.join(TABLES)}")
+    for path, text in documents.items():
+        write_text(path, written(text, RESULTS))
+    print(f"written  the tables in {', '.join(map(str, documents))}")
+    return 0

@@ -35,7 +35,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "main",
         "copy a finished run into results/ and the README's table",
     ),
-    "bench": ("cifar_lightning.bench.command", "main", "measure speed and overhead on this machine"),
 }
 
 FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to report the same error
@@ -132,6 +131,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     name, *rest = arguments
+    if name == "bench":
+        raise ConfigError("bench is now: python -m benchmarks (from a checkout)")
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, _ = VERBS[name]

@@ -20,8 +20,8 @@ def keep_freed_memory() -> None:
     """Lets the allocator keep the memory of one step for the next, in huge pages (Linux with glibc; else nothing).
 
     By default every tensor of 32 MiB and more goes back to the system when it is freed, and comes back as pages that
-    the kernel has to clear at each step, which the large activations of large batches pay for. `bench` shows the
-    difference: it times its bare loop with and without this.
+    the kernel has to clear at each step, which the large activations of large batches pay for.
+    `python -m benchmarks bench` times its bare loop with and without this.
     """
     if platform.libc_ver()[0] != "glibc":
         return

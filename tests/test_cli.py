@@ -36,6 +36,11 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("error: unknown verb 'tset', did you mean 'test'?")
 
 
+def test_a_verb_that_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--quick"]) == 2
+    assert capsys.readouterr().err == "error: bench is now: python -m benchmarks (from a checkout)\n"
+
+
 @pytest.mark.parametrize(
     ("error", "exit_code"),
     [

@@ -166,7 +166,7 @@ def test_files_that_are_no_settings(run: Run, content: bytes) -> None:
         (["fit", "--config"], "config"), (["fit", "--data.batch_size=8", "--nonsense"], "nonsense"),
         (["fit", "--model.net=os.system"], "model.net"), (["fit", "--config", "."], "."),
         (["fit", "--config", "\x1b[31m.yaml"], "x1b"), (["\x1b[31m"], "x1b"),
-        (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["bench", "--zz"], "zz"),
+        (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["record", "--zz"], "zz"),
         (["fit", "--data.batch_size=\x1b[31m\n"], "data.batch_size"),
     ],
     ids=repr,

@@ -1,11 +1,11 @@
-"""benchmarks/guard.py: the guard is there in every second block and nowhere else."""
+"""The benchmark `guard`: the guard is there in every second block and nowhere else."""
 
 from typing import Any
 
 import pytest
 import torch
-from benchmark_scripts import load
 
+from benchmarks import guard
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
 
 
@@ -18,10 +18,10 @@ def test_blocks_with_and_without_the_guard_take_turns(monkeypatch: pytest.Monkey
         own(self, trainer, *arguments)
 
     monkeypatch.setattr(NanGuard, "on_before_optimizer_step", noted)
-    benchmark, threads = load("guard"), torch.get_num_threads()
-    monkeypatch.setattr(benchmark, "WARMUP_STEPS", 4)
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(guard, "WARMUP_STEPS", 4)
     try:
-        result = benchmark.measure(rounds=2, block_steps=3)
+        result = guard.measure(rounds=2, block_steps=3)
     finally:
         torch.set_num_threads(threads)
     # The warm-up, then blocks of 3 steps: without, with, without, with.

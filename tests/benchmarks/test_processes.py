@@ -6,22 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import Measure, in_own_processes
 from cifar_lightning import process
-from cifar_lightning.bench.processes import Measure, started
-from cifar_lightning.bench.stopwatch import Span
 from cifar_lightning.errors import UserError
 
-SPAN = Span(batch_size=8, warmup_steps=1, steps=2)
 
-
-def _answer(kind: str, notes: Path, span: Span) -> float:
+def _answer(kind: str, notes: Path, span: int) -> float:
     with notes.open("a") as file:
         print(os.getpid(), os.environ.get("THP_MEM_ALLOC_ENABLE"), file=file)
     if kind == "fails":
         raise ValueError("not today")
     if kind == "dies":
         os._exit(9)
-    return span.batch_size * 2.0
+    return span * 2.0
 
 
 def make(kind: str, notes: Path) -> Measure:
@@ -33,9 +30,10 @@ def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkey
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
     monkeypatch.setattr(process, "set_here", {"THP_MEM_ALLOC_ENABLE"})
     notes = {name: tmp_path / name for name in ("ours", "plain")}
-    with started({name: (make, ("answers", path)) for name, path in notes.items()}, tuned=["ours"]) as contestants:
-        assert {name: rate(SPAN) for name, rate in contestants.items()} == {"ours": 16.0, "plain": 16.0}
-        assert contestants["ours"](SPAN) == 16.0
+    makers = {name: (make, ("answers", path)) for name, path in notes.items()}
+    with in_own_processes(makers, tuned=["ours"]) as contestants:
+        assert {name: rate(8) for name, rate in contestants.items()} == {"ours": 16.0, "plain": 16.0}
+        assert contestants["ours"](8) == 16.0
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
     lines = {name: path.read_text().split("\n")[:-1] for name, path in notes.items()}
     assert len(set(lines["ours"])) == 1  # the same process each time
@@ -50,8 +48,8 @@ def test_each_measures_in_its_own_process_and_environment(tmp_path: Path, monkey
 
 def test_what_is_raised_there_is_raised_here(tmp_path: Path) -> None:
     makers = {kind: (make, (kind, tmp_path / kind)) for kind in ("fails", "dies")}
-    with started(makers, tuned=[]) as contestants:
+    with in_own_processes(makers, tuned=[]) as contestants:
         with pytest.raises(ValueError, match="not today"):
-            contestants["fails"](SPAN)
+            contestants["fails"](8)
         with pytest.raises(UserError, match="the process of the contestant 'dies' died"):
-            contestants["dies"](SPAN)
+            contestants["dies"](8)

@@ -1,15 +1,10 @@
-"""What a benchmark's JSON says, as lines for the console and as a Markdown table for the README."""
+"""The figures in the JSON of `bench`, as text for the console and for the table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from cifar_lightning.bench.measure import Summary, summary
-from cifar_lightning.bench.profile import is_product
-
-BEGIN = "<!-- bench: written by `python -m cifar_lightning bench --readme FILE`, not by hand -->"
-END = "<!-- end of bench -->"
-
-SECTIONS = ("startup", "matrix", "data", "training", "profile", "overhead")
+from benchmarks.measure import Summary, summary
+from benchmarks.step import is_product
 
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))  # for FLOP/s
 
@@ -23,51 +18,18 @@ class Figure(NamedTuple):
     compared_with: str = ""
     ratio: Summary | None = None
 
+    def cells(self) -> tuple[str, str, str, str, str, str]:
+        """Name, median, least to greatest, number of rounds, comparison, and the ratio to it with its spread."""
+        median, least, greatest = (value_text(self.value[key], self.unit) for key in ("median", "min", "max"))
+        ratio = "" if self.ratio is None else "{median:.2f} ({min:.2f} to {max:.2f})".format(**self.ratio)
+        rounds = str(len(self.value["values"]))
+        return self.name, median, f"{least} to {greatest}", rounds, self.compared_with, ratio
 
-def figures(section: str, content: dict[str, Any]) -> list[Figure]:
-    """The figures of one of `SECTIONS`, which `content` is what it measured."""
-    return list(
-        {
-            "startup": _startup,
-            "matrix": _matrix,
-            "data": _data,
-            "training": _training,
-            "profile": _profile,
-            "overhead": _overhead,
-        }[section](content)
-    )
-
-
-def line(figure: Figure) -> str:
-    """A figure for the console: name, median, spread, comparison."""
-    text = f"{figure.name:<44} {value_text(figure.value['median'], figure.unit):>16}"
-    details = [f"({_spread(figure.value, figure.unit)})"] if len(figure.value["values"]) > 1 else []
-    if figure.compared_with:
-        factor = "" if figure.ratio is None else f"{_ratio(figure.ratio)} x "
-        details.append(f"{factor}{figure.compared_with}")
-    return "  ".join([text, *details])
-
-
-def render_table(content: dict[str, Any]) -> str:
-    """The README's table, with the machine, the versions and the commit that the JSON names under it."""
-    lines = [
-        "| figure | median | least to greatest | rounds | compared with | ratio (least to greatest) |",
-        "|---|--:|--:|--:|---|--:|",
-    ]
-    for section in SECTIONS:
-        if section == "profile" and section not in content:  # on a GPU
-            continue
-        for figure in figures(section, content[section]):
-            cells = (
-                figure.name,
-                value_text(figure.value["median"], figure.unit),
-                _spread(figure.value, figure.unit),
-                str(len(figure.value["values"])),
-                figure.compared_with,
-                "" if figure.ratio is None else f"{_ratio(figure.ratio)} ({_ratio_spread(figure.ratio)})",
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _conditions(content)])
+    def line(self) -> str:
+        """For the console, without the spread of the ratio."""
+        name, median, spread, rounds, compared_with, ratio = self.cells()
+        beside = f"{ratio.partition(' ')[0]} x {compared_with}" if ratio else compared_with
+        return "  ".join([f"{name:<56}", f"{median:>18}", *([f"({spread})"] if rounds != "1" else []), beside]).rstrip()
 
 
 def value_text(value: float, unit: str) -> str:
@@ -137,32 +99,16 @@ def _overhead(content: dict[str, Any]) -> Iterator[Figure]:
         yield Figure(f"overhead of a step, one-layer net, {name}", content[f"{key}_us"], "us", beside)
 
 
-def _conditions(content: dict[str, Any]) -> str:
-    hardware, versions = content["hardware"], content["versions"]
-    machine = f"{hardware['threads']} threads of {hardware['cpu']}"
-    if "gpu" in hardware:
-        machine = f"{hardware['gpu']}, {machine}"
-    commit = "no commit" if content["commit"] is None else f"commit {content['commit'][:7]}"
-    changed = " with changes" if content["dirty"] else ""
-    packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "torchvision", "lightning"))
-    quick = " A quick run: no figure to build on." if content["quick"] else ""
-    return (
-        f"{machine}; precision {content['precision']}; {packages}; {commit}{changed}; {content['started_at'][:10]}; "
-        f"`{content['command']}`. A ratio is the median of the rounds' own ratios.{quick}"
-    )
-
-
 def _beside(name: str, rate: Summary) -> str:
     return f"{name}: {value_text(rate['median'], 'images/s')}"
 
 
-def _spread(value: Summary, unit: str) -> str:
-    return f"{value_text(value['min'], unit)} to {value_text(value['max'], unit)}"
-
-
-def _ratio(ratio: Summary) -> str:
-    return f"{ratio['median']:.2f}"
-
-
-def _ratio_spread(ratio: Summary) -> str:
-    return f"{ratio['min']:.2f} to {ratio['max']:.2f}"
+# By section of the JSON: from what it measured to its figures.
+FIGURES: dict[str, Callable[[dict[str, Any]], Iterator[Figure]]] = {
+    "startup": _startup,
+    "matrix": _matrix,
+    "data": _data,
+    "training": _training,
+    "profile": _profile,
+    "overhead": _overhead,
+}

@@ -1,12 +1,13 @@
-"""benchmarks/rivals.py: a script that asks for a GPU runs on the CPU, for an eighth of its schedule."""
+"""The benchmark `rivals`: a script that asks for a GPU runs on the CPU, for an eighth of its schedule."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from benchmark_scripts import load
 from data.official_format import TinyDataset
+
+from benchmarks import rivals
 
 # The names and calls of airbench94_muon.py that rivals.py answers to, around no training.
 SCRIPT = """
@@ -49,7 +50,7 @@ def main(run, model):
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", "torch.bfloat16"), ("float32", "torch.float32")])
 def test_a_script_for_a_gpu(precision: str, dtype: str, tiny_cifar10: TinyDataset, tmp_path: Path) -> None:
-    rivals, script = load("rivals"), tmp_path / "script.py"
+    script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("DTYPE", dtype))
     half, argv = torch.Tensor.half, sys.argv
     for _ in range(2):

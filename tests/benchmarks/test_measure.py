@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 import torch
-from small import TINY
 
-from cifar_lightning.bench import matrix, measure, profile
-from cifar_lightning.bench.data_path import rate
+from benchmarks import matrix, measure, step
+from benchmarks.data_path import rate
+from benchmarks.workbench import Workbench
 
 
 def test_rounds_are_interleaved_and_each_contestant_comes_first_in_turn() -> None:
     order: list[str] = []
-    watched: list[tuple[str, int]] = []
     ticks = count()
 
     def contestant(name: str) -> Callable[[], float]:
@@ -24,10 +24,9 @@ def test_rounds_are_interleaved_and_each_contestant_comes_first_in_turn() -> Non
         return measured
 
     contestants = {name: contestant(name) for name in "ABC"}
-    values = measure.interleave(contestants, 4, lambda name, number: watched.append((name, number)))
+    values = measure.interleave(contestants, 4)
     assert "".join(order) == "ABCBCACABABC"
     assert values == {"A": [0, 5, 7, 9], "B": [1, 3, 8, 10], "C": [2, 4, 6, 11]}
-    assert watched == [(name, index // 3 + 1) for index, name in enumerate(order)]
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
@@ -45,25 +44,20 @@ def test_a_summary_keeps_its_values_in_their_order() -> None:
     assert measure.summary([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "values": [3.0, 1.0, 2.0]}
 
 
-def test_a_matrix_rate_counts_the_products_that_fill_its_time() -> None:
-    now_s = 0.0
-    calls: list[int] = []
+def test_a_matrix_rate_counts_the_operations_of_its_shape(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Timer:
+        def __init__(self, statement: str, globals: dict[str, Any], num_threads: int) -> None:
+            exec(statement, globals)  # the factors are of the shape
+            self.median = 0.25
 
-    def multiply(times: int) -> None:
-        nonlocal now_s
-        calls.append(times)
-        now_s += 0.25 * times
+        def blocked_autorange(self, min_run_time: float) -> "Timer":
+            return self
 
-    rates = matrix.shape_rates((10, 20, 30), multiply, repeats=3, least_s=0.9, clock=lambda: now_s)
-    assert rates == [2 * 10 * 20 * 30 / 0.25] * 3
-    assert calls == [1, 1, 4, 4, 4]
-
-
-def test_products_are_of_the_shape_that_they_are_named_after() -> None:
-    shapes = list(matrix.shapes(TINY, torch.device("cpu")))
-    assert shapes == [(8, 8, 8), (16, 800, 64)]
-    for dtype in matrix.DTYPES.values():
-        matrix.product(shapes[1], dtype, torch.device("cpu"))(2)
+    monkeypatch.setattr(matrix, "Timer", Timer)
+    monkeypatch.setattr(matrix, "SHAPES", ((10, 20, 30), (1, 2, 3)))
+    for rates in matrix.measure(bench).values():
+        assert rates["flop_per_s"] == 2 * 10 * 20 * 30 / 0.25
+        assert rates["shapes"]["1x2x3"]["values"] == [2 * 1 * 2 * 3 / 0.25] * bench.effort.rounds
 
 
 def test_a_data_rate_counts_images_until_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +71,7 @@ def test_a_data_rate_counts_images_until_its_time_is_over(monkeypatch: pytest.Mo
 
 def test_the_shares_of_a_profile() -> None:
     times = {"aten::mkldnn_convolution": 30.0, "aten::convolution_backward": 40.0, "aten::mm": 10.0, "aten::add": 20.0}
-    found = profile.shares(times)
+    found = step.shares(times)
     assert found["products"] == pytest.approx(0.8)
     assert list(found["operators"]) == [
         "aten::convolution_backward", "aten::mkldnn_convolution", "aten::add", "aten::mm", "the rest",

@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.bench.measure import interleave, ratio, summaries
-from cifar_lightning.bench.workbench import Workbench
-from cifar_lightning.data.loader import Batch
+from benchmarks.measure import interleave, ratio, summaries
+from benchmarks.workbench import Workbench
+from cifar_lightning.data.loader import Batch, TensorLoader
 from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 
 BATCH_SIZE = 512
@@ -27,13 +27,8 @@ def measure(bench: Workbench) -> dict[str, Any]:
         `images_per_s` by contestant, `torchvision_workers` (images/s by number of workers), `best_workers` and
         `ratio`, ours to torchvision's.
     """
-    effort, dataset = bench.effort, plain_dataset(bench, augmented=True)
-    by_workers = interleave(
-        {f"torchvision, {count} workers": _plain(bench, dataset, count) for count in effort.worker_counts},
-        1,
-        bench.watch,
-    )
-    speeds = dict(zip(effort.worker_counts, (values[0] for values in by_workers.values()), strict=True))
+    dataset = plain_dataset(bench, augmented=True)
+    speeds = {count: _plain(bench, dataset, count)() for count in bench.effort.worker_counts}
     best = max(speeds, key=lambda count: speeds[count])
     values = interleave(
         {
@@ -42,8 +37,7 @@ def measure(bench: Workbench) -> dict[str, Any]:
             "ours, not augmented": _ours(bench, BATCH_SIZE, Augmentation()),
             f"ours, batch {SMALL_BATCH_SIZE}": _ours(bench, SMALL_BATCH_SIZE, AUGMENTATION),
         },
-        effort.data_rounds,
-        bench.watch,
+        bench.effort.rounds,
     )
     return {
         "batch_size": BATCH_SIZE,
@@ -66,10 +60,16 @@ def plain_dataset(bench: Workbench, augmented: bool) -> CIFAR10:
 def plain_loader(bench: Workbench, dataset: CIFAR10, batch_size: int, workers: int, batches: int) -> DataLoader[Any]:
     """torch's DataLoader in random order over as many epochs as `batches` take.
 
-    It has no end within a measurement, since at an epoch's end the workers have nothing to prepare in advance.
+    It must not end within a measurement, since at an epoch's end the workers have nothing to prepare in advance.
     """
     order = RandomSampler(dataset, num_samples=batches * batch_size)
     return DataLoader(dataset, batch_size, sampler=order, num_workers=workers, pin_memory=bench.accelerator == "cuda")
+
+
+def endless(loader: TensorLoader) -> Iterator[Batch]:
+    """The batches of one epoch after the other."""
+    while True:
+        yield from loader
 
 
 def rate(batches: Iterable[Batch], least_s: float, synchronise: Callable[[], None]) -> float:
@@ -86,28 +86,20 @@ def rate(batches: Iterable[Batch], least_s: float, synchronise: Callable[[], Non
 def _ours(bench: Workbench, batch_size: int, augmentation: Augmentation) -> Callable[[], float]:
     loader = bench.loader(batch_size, augmentation)
 
-    def epochs() -> Iterator[Batch]:
-        while True:
-            yield from loader
-
     def measured() -> float:
-        rate(loader, 0.0, bench.synchronise)  # warms up; the loader goes on behind it
-        return rate(epochs(), bench.effort.data_s, bench.synchronise)
+        next(iter(loader))  # warms up; the loader goes on behind it
+        return rate(endless(loader), bench.effort.seconds, bench.synchronise)
 
     return measured
 
 
 def _plain(bench: Workbench, dataset: CIFAR10, workers: int) -> Callable[[], float]:
     def measured() -> float:
-        batches = iter(plain_loader(bench, dataset, BATCH_SIZE, workers, batches=10**6))
+        loader = plain_loader(bench, dataset, BATCH_SIZE, workers, batches=10**6)
+        # Both contestants end where the net is.
+        batches = (tuple(tensor.to(bench.device, non_blocking=True) for tensor in batch) for batch in loader)
         for _ in range(2 * workers + 2):  # the workers start, and fill their queues
             next(batches)
-        return rate(_moved(batches, bench), bench.effort.data_s, bench.synchronise)
+        return rate(batches, bench.effort.seconds, bench.synchronise)
 
     return measured
-
-
-def _moved(batches: Iterable[Batch], bench: Workbench) -> Iterator[Batch]:
-    """Both end where the net is."""
-    for images, labels in batches:
-        yield images.to(bench.device, non_blocking=True), labels.to(bench.device, non_blocking=True)

@@ -1,24 +1,20 @@
-"""What benchmarks/speed.py, ablation.py and flops.py compute from finished runs and nets."""
+"""What speed, ablation, precision, race and flops compute from finished runs and nets."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmark_scripts import load
+from finished_runs import record
 from torch import nn
 
+from benchmarks import ablation, flops, precision, race, speed
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.config.parser import Experiment
 
-
-def record(seed: int, accuracy: float, train_s: float, tta: float | None = None) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"test": {"accuracy": accuracy}}
-    speed = {"train_s": train_s, "evaluation_s": 1.0, "total_s": train_s + 1}
-    if tta is not None:
-        metrics["test_tta"] = {"accuracy": tta, "views": "flip"}
-        speed |= {"evaluation_tta_s": 2.0, "total_tta_s": train_s + 2}
-    return {"seed": seed, "metrics": metrics, "speed": speed}
+PROJECT = Path(__file__).parents[2]
 
 
 def test_speed_sums_up_its_runs() -> None:
@@ -28,7 +24,7 @@ def test_speed_sums_up_its_runs() -> None:
         for precision, all_seconds in (("bf16", (300.0, 330.0, 400.0)), ("float32", (600.0, 500.0, 660.0)))
         for seconds in all_seconds
     ]
-    result = load("speed").summarise(records, rivals)
+    result = speed.summarise(records, rivals)
     assert result["n"] == 3
     assert result["test_accuracy"]["mean"] == pytest.approx(0.79)
     assert result["test_accuracy"]["sd"] == pytest.approx(0.01)
@@ -46,26 +42,25 @@ def test_speed_sums_up_its_runs() -> None:
 
 
 def test_the_rival_is_timed_before_after_and_in_between() -> None:
-    turns = load("speed").rival_turns
+    turns = speed.rival_turns
     assert turns(10, 3) == [0, 5, 10]
     assert turns(5, 2) == [0, 5]
     assert turns(2, 9) == [0, 1, 2]
 
 
 def test_speed_without_tta_has_no_figures_of_it() -> None:
-    result = load("speed").summarise(
+    result = speed.summarise(
         [record(0, 0.78, 9.0), record(1, 0.80, 11.0)],
         [{"name": "another", "timed": "all", "precision": "bf16", "total_s": 30.0}],
     )
     assert "test_accuracy_tta" not in result
-    without_rival = load("speed").summarise([record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [])
+    without_rival = speed.summarise([record(0, 0.78, 9.0), record(1, 0.80, 11.0)], [])
     assert "rival" not in without_rival
     assert without_rival["test_accuracy"] == result["test_accuracy"]
     assert result["median_s"].keys() == {"train_s", "evaluation_s", "total_s"}
 
 
 def test_the_ablation_compares_by_seed() -> None:
-    ablation = load("ablation")
     table = ablation.compare({ablation.WHOLE: [0.80, 0.78, 0.82], "no flip": [0.79, 0.77, 0.80]})
     assert "difference" not in table[ablation.WHOLE]
     difference = table["no flip"]["difference"]
@@ -77,11 +72,8 @@ def test_the_ablation_compares_by_seed() -> None:
 
 @pytest.mark.parametrize("recipe", ["cpu78", "cpu94"])
 def test_every_variant_of_the_ablation_is_a_setting_of_the_recipe(recipe: str) -> None:
-    ablation = load("ablation")
-    from cifar_lightning.config.parser import Experiment
-
     whole = ablation.ABLATIONS[recipe]
-    config = str(Path(__file__).parents[1] / whole.config)
+    config = str(PROJECT / whole.config)
     resolved = {
         name: Experiment("fit", ["--config", config, "--trainer.accelerator=cpu", *whole.flags, *flags]).resolved()
         for name, flags in whole.variants.items()
@@ -103,38 +95,89 @@ class OneConvolution(nn.Module):
 
 
 def test_flops_of_a_net_that_can_be_counted_by_hand() -> None:
-    counted = load("flops").count(Classifier(OneConvolution()), batch_size=4)
+    counted = flops.count(Classifier(OneConvolution()), batch_size=4)
     per_image = 2 * 3 * 32 * 32 * 10
     # The images need no gradient: forward and the gradient of the weights.
     assert counted == {"start": 0.0, "step": 4 * 2 * per_image, "evaluation_per_image": per_image}
 
 
 def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[1])
-    row = load("flops").recipe(Path("configs/speed/gpu94.yaml"))
+    monkeypatch.chdir(PROJECT)
+    row = flops.recipe(Path("configs/speed/gpu94.yaml"))
     assert row["steps"] == 200
     assert row["total"] == pytest.approx(row["start"] + 200 * row["step"] + 10_000 * row["evaluation_per_image"])
     assert row["start"] > 0
 
 
-@pytest.mark.parametrize(
-    ("rival", "tta", "said"),
-    [
-        ({}, 0.79, "300 s, 27 times as long |"),
-        ({"evaluation_s": 9.0}, 0.79, "300 s, 25 times as long as with TTA |"),
-        ({"evaluation_s": 9.0}, None, "300 s, 27 times as long |"),
-        ({"total_s": 30.0}, None, "30 s, 2.73 times as long |"),
-    ],
-)
-def test_the_table_says_which_time_a_rival_is_compared_with(
-    tmp_path: Path, rival: dict[str, Any], tta: float | None, said: str
-) -> None:
-    rounds = [
-        {"name": "another", "timed": "all", "precision": precision, "total_s": 300.0, **rival}
-        for precision in ("bf16", "float32")
+def pairs(differences: list[float]) -> list[dict[str, Any]]:
+    def run(seed: int, accuracy: float) -> dict[str, Any]:
+        return {"seed": seed, "metrics": {"last_epoch": {"val_accuracy": accuracy}}}
+
+    return [
+        {"bf16-mixed": run(seed, 0.7 + difference), "32-true": run(seed, 0.7)}
+        for seed, difference in enumerate(differences)
     ]
-    result = load("speed").summarise([record(0, 0.78, 10.0, tta), record(1, 0.80, 10.0, tta and tta + 0.01)], rounds)
-    result |= {"hardware": {"threads": 2, "cpu": "a CPU"}, "precision": "32-true"}
-    (tmp_path / "speed_x.json").write_text(json.dumps(result))
-    (tmp_path / "flops.json").write_text(json.dumps({"recipes": [{"config": "configs/speed/x.yaml", "total": 1e15}]}))
-    assert load("tables").speed_table(tmp_path).count(said) == 2
+
+
+def test_the_interval_is_the_paired_t_interval() -> None:
+    found = precision.compare(pairs([0.01, -0.01, 0.02, 0.0, 0.01, -0.01, 0.02, 0.0]))
+    deviation = math.sqrt((2 * 0.005**2 + 2 * 0.015**2 + 2 * 0.015**2 + 2 * 0.005**2) / 7)
+    half = 2.3646242510102993 * deviation / math.sqrt(8)  # the 97.5% quantile of t with 7 degrees of freedom
+    assert found["difference"]["mean"] == pytest.approx(0.005)
+    assert found["difference"]["low"] == pytest.approx(0.005 - half)
+    assert found["difference"]["high"] == pytest.approx(0.005 + half)
+    assert found["mean_val_accuracy"] == {"bf16-mixed": pytest.approx(0.705), "32-true": pytest.approx(0.7)}
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(0.0, "within one point"), (0.008, "not shown"), (-0.008, "not shown"), (0.05, "not shown")],
+)
+def test_no_more_is_said_than_the_interval_bears(shift: float, verdict: str) -> None:
+    assert precision.compare(pairs([shift + step for step in (0.004, -0.004) * 4]))["verdict"] == verdict
+
+
+def test_the_recorded_comparison_follows_from_its_own_pairs() -> None:
+    recorded = json.loads((PROJECT / "results" / "precision.json").read_text())
+    assert recorded["dirty"] is False
+    again = precision.compare(
+        [
+            {
+                name: {"seed": pair["seed"], "metrics": {"last_epoch": {"val_accuracy": pair[name]}}}
+                for name in precision.PRECISIONS
+            }
+            for pair in recorded["pairs"]
+        ]
+    )
+    assert (again["n"], again["verdict"]) == (recorded["n"], recorded["verdict"])
+    for name in ("mean_val_accuracy", "difference"):
+        assert again[name] == pytest.approx(recorded[name], abs=1e-9)
+
+
+def test_seconds_add_up_over_the_epochs_and_belong_to_their_accuracy() -> None:
+    rows = [{"epoch": 1.0, "train_loss": 2.0, "val_accuracy": 0.3}, {"epoch": 2.0, "val_accuracy": 0.5}]
+    timings = [{"epoch": 1.0, "train_s": 4.0, "val_s": 9.0}, {"epoch": 2.0, "train_s": 2.5, "val_s": 9.0}]
+    assert race.points(rows, timings) == [
+        {"epoch": 1.0, "train_s": 4.0, "val_accuracy": 0.3},
+        {"epoch": 2.0, "train_s": 6.5, "val_accuracy": 0.5},
+    ]
+    with pytest.raises(ValueError, match="shorter"):
+        race.points(rows, timings[:1])
+
+
+def test_the_picture_has_a_line_per_system_on_a_log_axis() -> None:
+    result = {
+        "hardware": {"threads": 2, "cpu": "a CPU"},
+        "precision": "32-true",
+        "epochs": [
+            {"epoch": 1.0, "train_s": 4.0, "val_accuracy": 0.3},
+            {"epoch": 2.0, "train_s": 60.5, "val_accuracy": 0.512},
+        ],
+    }
+    (axes,) = race.draw({"cpu78": result, "final": result}).axes
+    assert axes.get_xscale() == "log"
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[4.0, 60.5]] * 2
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[0.3, 0.512]] * 2
+    first, second = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert first == "cpu78: 51.2% after 60 s (2 threads of a CPU, 32-true)"
+    assert second.startswith("final: ")
