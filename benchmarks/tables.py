@@ -3,12 +3,13 @@
     python -m benchmarks tables
 
 `study --publish` and the benchmarks bench, speed, flops, ablation and predict write those files. A table stands where
-the marks of its name stand, in whichever document. The verb `record` writes the README's table of single runs.
+the marks of its name stand, in whichever document. The verb `record` writes the table of single runs.
 """
 
 import argparse
 import json
 import re
+import statistics
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.atomic import write_text
 from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.record import RESULTS, read_run, study_folder
-from cifar_lightning.runs.results import README
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.stats import summarise
 
+README = Path("README.md")
 REPORT = Path("configs/report")
 MARKS = re.compile(
     r"(?P<begin><!-- (?P<name>\w+): written by `python -m benchmarks tables` -->\n)"
@@ -30,6 +31,29 @@ MARKS = re.compile(
     r"(?P<end><!-- end of (?P=name) -->)",
     re.DOTALL,
 )
+
+
+def main_table(results: Path) -> str:
+    """The results in short: the report's final model, and every recorded speed recipe."""
+    lines = ["| recipe | n | test accuracy | with TTA | time | machine |", "|---|--:|--:|--:|--:|---|"]
+    files = sorted(study_folder(results, REPORT.name, "final").glob("*.json"))
+    runs = [content.run for content in map(read_run, files) if content.run.status == "finished"]
+    accuracies = [100 * run.metrics["test"]["accuracy"] for run in runs]
+    minutes = statistics.median(run.timings["train_s"] for run in runs) / 60
+    machines = ", ".join(sorted({f"{place(run.hardware)}, {run.precision}" for run in runs}))
+    report = f"{statistics.mean(accuracies):.2f}% ± {statistics.stdev(accuracies):.2f}"
+    name = "[report/final](configs/report/final.yaml), the report's CNN (its figure: 78.34%)"
+    lines.append(f"| {name} | {len(runs)} | {report} |  | {minutes:.0f} min | {machines} |")
+    for path in sorted(results.glob("speed_*.json")):
+        result, recipe = _read(path), path.stem.removeprefix("speed_")
+        plain, tta = (
+            "{mean:.2%} ± {sd:.2f}".format(mean=value["mean"], sd=100 * value["sd"])
+            for value in (result["test_accuracy"], result["test_accuracy_tta"])
+        )
+        cells = [f"[{recipe}](configs/speed/{recipe}.yaml)", str(result["n"]), plain, tta]
+        cells += [f"{result['median_s']['total_tta_s']:,.0f} s", f"{place(result['hardware'])}, {result['precision']}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def report_table(results: Path) -> str:
@@ -168,6 +192,7 @@ def bench_table(results: Path) -> str:
 
 
 TABLES = {
+    "main": main_table,
     "report": report_table,
     "speed": speed_table,
     "flops": flops_table,
@@ -177,9 +202,14 @@ TABLES = {
 }
 
 
-def written(text: str, results: Path) -> str:
-    """A document's text with the tables between its marks as the results say."""
-    return MARKS.sub(lambda mark: f"{mark['begin']}{TABLES[mark['name']](results)}\n{mark['end']}", text)
+def written(text: str, results: Path, root: str = "") -> str:
+    """A document's text with the tables between its marks as the results say; `root` leads links to the repository."""
+
+    def table(mark: re.Match[str]) -> str:
+        content = TABLES[mark["name"]](results).replace("](", f"]({root}")
+        return f"{mark['begin']}{content}\n{mark['end']}"
+
+    return MARKS.sub(table, text)
 
 
 def _accuracy(interval: dict[str, float]) -> str:
@@ -207,6 +237,6 @@ def main(argv: list[str]) -> int:
     if places != sorted(TABLES):
         raise ConfigError(f"the documents have marks of {', '.join(places)}; needed, once each: {', '.join(TABLES)}")
     for path, text in documents.items():
-        write_text(path, written(text, RESULTS))
+        write_text(path, written(text, RESULTS, "../" if path.parent.name else ""))
     print(f"written  the tables in {', '.join(map(str, documents))}")
     return 0

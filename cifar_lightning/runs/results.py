@@ -1,4 +1,4 @@
-"""`record`: a finished run's figures into `results/`, and from there into the README's table of recipes."""
+"""`record`: a finished run's figures into `results/`, and from there into the table of docs/results.md."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from cifar_lightning.runs.record import RESULTS, RUNS, RunFiles, RunRecord, read
 from cifar_lightning.runs.run_dir import CHECKPOINTS
 from cifar_lightning.runs.settings import differing, settings_of
 
-README = Path("README.md")
+DOCUMENT = Path("docs/results.md")
 BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
 END = "<!-- end of results -->"
 
@@ -39,23 +39,23 @@ NEUTRAL_FLAGS = {
 
 
 def main(argv: list[str]) -> int:
-    """Records the runs named in `argv` and writes the README's table anew.
+    """Records the runs named in `argv` and writes the table of single runs anew.
 
     Raises:
         ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
         OutputError: a run cannot be read, or a file cannot be written.
     """
     parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
-    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the README's table")
+    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the table")
     arguments = parser.parse_args(argv)
-    readme = README.read_text(encoding="utf-8") if README.is_file() else f"{BEGIN}\n{END}"
-    replace_table(readme, "")  # complains before anything is written
+    document = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else f"{BEGIN}\n{END}"
+    replace_table(document, "")  # complains before anything is written
     for folder in arguments.run:
         print(f"recorded {record_run(folder, RESULTS)}")
     table = render_table(read_results(RESULTS))
-    if README.is_file():
-        write_text(README, replace_table(readme, table))
-        print(f"written  the table in {README}")
+    if DOCUMENT.is_file():
+        write_text(DOCUMENT, replace_table(document, table))
+        print(f"written  the table in {DOCUMENT}")
     else:
         print(table)
     return 0
@@ -129,7 +129,7 @@ def read_results(results: Path) -> list[tuple[Path, RunFiles]]:
 
 
 def render_table(recorded: Iterable[tuple[Path, RunFiles]]) -> str:
-    """The README's table in Markdown: one line per recipe, over all of its recorded seeds."""
+    """The table of docs/results.md in Markdown: one line per recipe, over all of its recorded seeds."""
     recipes: dict[str, list[tuple[Path, RunRecord]]] = {}
     for path, files in recorded:
         recipes.setdefault(files.run.recipe, []).append((path, files.run))
@@ -151,23 +151,23 @@ def render_table(recorded: Iterable[tuple[Path, RunFiles]]) -> str:
             len(runs),
             REPORT_SAYS.get(recipe, ""),
             f"{minutes:.0f} min, {place(first.hardware)}, {first.precision}",
-            " ".join(f"[s{run.seed}]({path.as_posix()})" for path, run in members),
+            " ".join(f"[s{run.seed}](../{path.as_posix()})" for path, run in members),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def replace_table(readme: str, table: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
-    """`readme` with `table` between two marks, by default those of the results.
+def replace_table(document: str, table: str) -> str:
+    """`document` with `table` between its two marks.
 
     Raises:
         ConfigError: the marks are not there, once each and in order.
     """
-    before, begin, rest = readme.partition(begin_mark)
-    _, end, after = rest.partition(end_mark)
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ConfigError(f"{README} has no place for the table: it needs the lines {begin_mark!r} and {end_mark!r}")
-    return f"{before}{begin_mark}\n{table}\n{end_mark}{after}"
+        raise ConfigError(f"{DOCUMENT} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 class _Parser(argparse.ArgumentParser):
