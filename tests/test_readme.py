@@ -53,18 +53,32 @@ def test_a_trained_model_takes_five_lines(
 
 
 def test_every_verb_has_its_line() -> None:
+    commands = (PROJECT / "docs" / "use.md").read_text(encoding="utf-8")
     for verb in cli.VERBS:
-        assert re.search(rf"^\| `(python -m cifar_lightning|\.\.\.) {verb}\b", README, re.MULTILINE), verb
+        assert re.search(rf"`?(python -m cifar_lightning|\.\.\.) {verb}\b", commands), verb
 
 
-def test_every_path_that_it_names_is_there() -> None:
-    named = set(re.findall(r"`((?:data|callbacks|study|inference)/[\w/.]*|\w+\.py)`", README))
-    assert len(named) > 5
-    assert [name for name in named if not (PROJECT / "cifar_lightning" / name).exists()] == []
-    for link in re.findall(r"\]\(([\w/.-]+)\)", README):
-        assert (PROJECT / link).is_file(), link
-    for config in re.findall(r"configs/[\w/]+\.yaml", README):
-        assert (PROJECT / config).is_file(), config
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_a_document_names_is_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    rooms = "config|data|inference|nets|optim|runs|study|training"
+    for name in re.findall(rf"`((?:{rooms})/[\w/.]*|\w+\.py)`", text):
+        places = [PROJECT / "cifar_lightning" / name, PROJECT / name]
+        assert any(place.exists() for place in places), name
+    for link in re.findall(r"\]\(([\w/.-]+)\)", text):
+        assert (document.parent / link).exists(), link
+    for name in re.findall(r"(?:configs|benchmarks|tests)/[\w/]+\.(?:yaml|py)", text):
+        assert (PROJECT / name).is_file(), name
+
+
+def test_the_readme_is_for_two_minutes() -> None:
+    assert len(README.splitlines()) <= 170
+    assert len(DOCUMENTS) >= 9
+    for document in DOCUMENTS[2:]:
+        assert f"docs/{document.name}" in README, f"the README does not lead to {document.name}"
 
 
 def test_what_it_says_of_bf16_is_what_was_measured() -> None:

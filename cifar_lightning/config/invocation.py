@@ -107,7 +107,7 @@ class Invocation:
                 letter for letter in f"{key.rpartition('.')[2]}={short}" if letter.isalnum() or letter in "-._=,"
             )
             if len(name) + len(text) > NAME_LENGTH:
-                return f"{name}-etc"
+                return name.removesuffix("-etc") + "-etc"
             name += f"-{text}"
         return name
 

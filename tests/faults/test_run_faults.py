@@ -51,7 +51,7 @@ def test_every_path_may_have_spaces_and_any_letters(cli: ForkServer) -> None:
     flags = ["--config", "größe 1.yaml", "--data.root", "dätä 数据", "--trainer.default_root_dir", "meine lögs"]
     exit_code, _, err = cli.run("fit", *TINY_FLAGS[:-2], "--trainer.accelerator=cpu", *flags)
     assert exit_code == 0, err
-    (folder,) = Path("meine lögs").glob("größe 1/*")
+    (folder,) = Path("meine lögs").glob("größe 1*/*")
     checkpoint = str(folder / "checkpoints" / "last.ckpt")
     assert cli.run("test", "--ckpt", checkpoint)[0] == 0
     exit_code, _, err = cli.run("fit", "--ckpt", checkpoint, "--trainer.max_epochs=2")
