@@ -48,7 +48,7 @@ examples:
   python -m cifar_lightning test --ckpt best                    or last, or a path
   python -m cifar_lightning predict --ckpt best --images cat.png photos/
   python -m cifar_lightning study configs/report --dry-run      what the comparison of the report's systems will run
-  python -m cifar_lightning fit --config configs/offline.yaml   no data set at hand: a synthetic one
+  python -m cifar_lightning fit --data.source sample            no data set at hand: 6,000 images that come along
   tensorboard --logdir lightning_logs
 
 `python -m cifar_lightning VERB --help` lists a verb's flags; `--debug` anywhere shows the traceback of a failure."""

@@ -23,7 +23,7 @@ def saved(tmp_path: Path) -> Path:
 
 def content_with(**section: object) -> dict[str, Any]:
     """What a checkpoint of ours holds at least, with some of our section replaced."""
-    identity = {"recipe": "final", "source": "CIFAR-10", "synthetic": False}
+    identity = {"recipe": "final", "source": "CIFAR-10"}
     return {
         "state_dict": {"weight": torch.arange(1000.0)},
         "callbacks": {"LearningCurves": {"rows": []}},

@@ -167,23 +167,39 @@ def test_a_logger_of_the_user_s_own_gets_the_curves(fit: Fit) -> None:
     assert not list(folder.glob("events*"))
 
 
-def test_synthetic_is_named_everywhere_and_never_last(run: Run) -> None:
-    flags = [flag for flag in TINY_FLAGS if "data." not in flag] + [
-        "--trainer.limit_train_batches=2",
-        "--trainer.limit_val_batches=1",
-    ]
-    exit_code, out, err = run("fit", *flags, "--data.synthetic=true")
+SHORT = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+TINY_ON_SAMPLE = [*(flag for flag in TINY_FLAGS if "data." not in flag), *SHORT]
+
+
+@pytest.mark.parametrize("flags", [["--data.source=sample"], []], ids=["asked for", "nothing else is there"])
+def test_the_sample_is_named_everywhere(flags: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CIFAR10_ROOT")
+    monkeypatch.setenv("CIFAR10_MIRROR", "http://127.0.0.1:9/")  # nobody listens there
+    exit_code, out, err = run("fit", *TINY_ON_SAMPLE, *flags)
     assert exit_code == 0, err
-    assert "data    synthetic (not CIFAR-10)" in out
+    assert ("This run uses the SAMPLE in the package instead" in out) is not flags
+    assert "data    the CIFAR-10 sample (6,000 images): 4,500 training and 500 validation images" in out
+    assert "NOTE    all figures are about the CIFAR-10 sample" in out.splitlines()[-1]
     (folder,) = Path("lightning_logs").glob("*/*")
-    assert folder.parent.name.startswith("synthetic-default-")
-    assert record_of(folder)["synthetic"] is True
-    exit_code, _, err = run("test", "--ckpt")
-    assert exit_code == 4
-    assert "synthetic ones do not count" in err
-    exit_code, out, _ = run("test", "--ckpt", str(folder / "checkpoints" / "last.ckpt"))
+    assert folder.parent.name.startswith("sample-default-")
+    assert record_of(folder)["sample"] == ("asked for" if flags else "fallback")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["source"] == "sample"
+    exit_code, out, _ = run("test", "--ckpt")  # of the sample again, and without asking for it
     assert exit_code == 0
-    assert "synthetic (not CIFAR-10)" in out
+    assert "the CIFAR-10 sample" in out
+    assert json.loads((folder / "test.json").read_text())["images"] == 1000
+
+
+@pytest.mark.parametrize("flags", [["--data.source=official"], ["--data.root=nowhere"]])
+def test_the_sample_stands_in_for_no_root_and_no_source_that_was_asked_for(
+    flags: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CIFAR10_ROOT")
+    monkeypatch.setenv("CIFAR10_MIRROR", "http://127.0.0.1:9/")
+    exit_code, _, err = run("fit", *TINY_ON_SAMPLE, *flags)
+    assert exit_code == 3
+    assert "CIFAR-10 is not in" in err
+    assert not Path("lightning_logs").exists()
 
 
 def test_test_rebuilds_everything_from_the_checkpoint_alone(fit: Fit, run: Run) -> None:
@@ -215,7 +231,7 @@ def test_flags_win_over_the_checkpoint(fit: Fit, run: Run) -> None:
 
 
 @pytest.mark.parametrize(("verb", "flag"), [
-    ("validate", "--data.val_size=10"), ("validate", "--data.split_seed=7"), ("test", "--data.synthetic=true"),
+    ("validate", "--data.val_size=10"), ("validate", "--data.split_seed=7"), ("test", "--data.source=sample"),
 ])  # fmt: skip
 def test_a_score_is_of_images_that_the_weights_have_not_seen(fit: Fit, run: Run, verb: str, flag: str) -> None:
     folder, _ = fit()
@@ -662,7 +678,7 @@ def test_a_changed_rate_wins_over_the_restored_optimizer(fit: Fit, run: Run) -> 
             "data.val_size cannot change from what the checkpoint has: images that have trained would validate",
         ),
         ("--data.split_seed=1", "data.split_seed cannot change"),
-        ("--data.synthetic=true", "data.synthetic cannot change"),
+        ("--data.source=sample", "data.source cannot change"),
         ("--model.optimizer=SGD", "model.optimizer.class_path cannot change"),
         ("--model.scheduler.step_size=2", "model.scheduler cannot change"),
         ("--model.optimizer.lr=0.1", "model.optimizer.lr cannot change when a run with a scheduler goes on"),

@@ -14,10 +14,10 @@ import torch
 Run = Callable[..., tuple[int, str, str]]
 
 TWO = ["--trainer.devices=2", "--trainer.accelerator=cpu"]
-SYNTHETIC = ["--data.synthetic=true", "--data.val_size=1000", "--trainer.precision=32-true"]
+SAMPLE = ["--data.source=sample", "--data.val_size=1000", "--trainer.precision=32-true"]
 # A whole epoch in 18 steps: every image of it is in one of them.
 PARITY = [
-    *SYNTHETIC, "--model.net=plain_net.PlainNet", "--model.optimizer=SGD", "--model.optimizer.lr=0.05",
+    *SAMPLE, "--model.net=plain_net.PlainNet", "--model.optimizer=SGD", "--model.optimizer.lr=0.05",
     "--model.optimizer.momentum=0.9", "--data.batch_size=500", "--data.augment.flip=random",
     "--data.augment.crop_padding=2", "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
 ]  # fmt: skip
@@ -85,7 +85,7 @@ def test_two_processes_train_as_one_on_the_same_batches(run: Run) -> None:
 
 def test_the_whitening_and_the_averaged_views_are_those_of_one_process(run: Run) -> None:
     flags = [
-        *SYNTHETIC, "--model.net=SpeedNet", "--model.net.widths=[4,4]", "--model.optimizer=MuonSGD",
+        *SAMPLE, "--model.net=SpeedNet", "--model.net.widths=[4,4]", "--model.optimizer=MuonSGD",
         "--model.optimizer.lr=0.1", "--data.batch_size=500", "--trainer.max_steps=2", "--model.tta.views=flip",
         "--trainer.accelerator=cpu",
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def test_the_whitening_and_the_averaged_views_are_those_of_one_process(run: Run)
 
 
 def test_two_processes_score_a_checkpoint_as_one(run: Run) -> None:
-    flags = [*SYNTHETIC, *TINY_NET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=10"]
+    flags = [*SAMPLE, *TINY_NET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=10"]
     assert run("fit", *flags, "--data.eval_batch_size=333", "--trainer.accelerator=cpu")[0] == 0
     folder = only_run("lightning_logs")
     checkpoint = str(folder / "checkpoints" / "last.ckpt")
@@ -125,7 +125,7 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, monkeypatch: pyte
     """Stopped in mid-epoch, where each process holds sums of its own; beside an average of the weights."""
     monkeypatch.chdir(tmp_path)
     flags = [
-        *SYNTHETIC, *TINY_NET, *TWO, "--trainer.max_epochs=2", "--final_test=false",
+        *SAMPLE, *TINY_NET, *TWO, "--trainer.max_epochs=2", "--final_test=false",
         "--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.8",
     ]  # fmt: skip
     command("fit", *flags, "--trainer.default_root_dir=whole")
@@ -148,14 +148,14 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, monkeypatch: pyte
 
 def test_a_launcher_around_the_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
-    exit_code, _, err = run("fit", *SYNTHETIC, *TINY_NET, *TWO)
+    exit_code, _, err = run("fit", *SAMPLE, *TINY_NET, *TWO)
     assert exit_code == 2
     assert "start one process with --trainer.devices" in err
     assert not list(Path().glob("lightning_logs/*/*"))
 
 
 def test_a_batch_that_cannot_be_shared_out(run: Run) -> None:
-    exit_code, _, err = run("fit", *SYNTHETIC, *TINY_NET, *TWO, "--data.batch_size=31")
+    exit_code, _, err = run("fit", *SAMPLE, *TINY_NET, *TWO, "--data.batch_size=31")
     assert exit_code == 2
     assert err.startswith("error: data.batch_size 31 is that of all devices together and must be a multiple")
     assert err.count("\n") == 1

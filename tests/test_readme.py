@@ -29,7 +29,7 @@ def test_a_new_net_takes_one_file(tmp_path: Path) -> None:
     (tmp_path / "cifar_lightning" / "nets" / "small_net.py").write_text(code)
     command = [
         sys.executable, "-m", "cifar_lightning", "fit", "--model.net", "SmallNet", "--model.net.width", "64",
-        "--data.synthetic=true", "--trainer.max_epochs=1", "--trainer.limit_train_batches=3",
+        "--data.source=sample", "--trainer.max_epochs=1", "--trainer.limit_train_batches=3",
         "--trainer.limit_val_batches=1", "--final_test=false",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
@@ -44,7 +44,7 @@ def test_a_trained_model_takes_five_lines(
     assert len([line for line in code.splitlines() if line]) == 5
     monkeypatch.chdir(tmp_path)
     write_checkpoint(Path("lightning_logs/tiny/run/checkpoints/last.ckpt"))
-    record = {"started_at": "2030-01-02T03:04:05+00:00", "synthetic": False}
+    record = {"started_at": "2030-01-02T03:04:05+00:00"}
     Path("lightning_logs/tiny/run/run.json").write_text(json.dumps(record))
     Image.new("RGB", (80, 60), "red").save("cat.png")
     Image.new("RGB", (60, 80), "blue").save("ship.jpg")

@@ -22,7 +22,6 @@ def finished(tmp_path: Path, name: str = "run-s0", **changes: object) -> Path:
         "recipe": "final",
         "seed": 0,
         "status": "finished",
-        "synthetic": False,
         "dirty": False,
         "command": "python -m cifar_lightning fit --data.root /home/me/my/cifar10 --config configs/report/final.yaml",
         "precision": "bf16-mixed",
@@ -75,7 +74,7 @@ def test_folders_of_the_machine_are_cut(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"synthetic": True}, "synthetic stand-in"),
+        ({"sample": "fallback"}, "trained on the sample since CIFAR-10 was not there"),
         ({"status": "interrupted"}, "is interrupted and has no final test score; finish it with"),
         ({"metrics": {"epochs": 30}}, "has no final test score"),
         ({"metrics": {"epochs": 30, "test": {"images": 500}}}, "was tested on 500 images; a result needs all 10,000"),

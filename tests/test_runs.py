@@ -31,10 +31,10 @@ def test_logs_that_cannot_be_written(tmp_path: Path) -> None:
         run_dir.create(tmp_path / "logs", "final", 0, NOON)
 
 
-def made_run(logs: Path, name: str, started_at: str, *checkpoints: str, synthetic: bool = False) -> Path:
+def made_run(logs: Path, name: str, started_at: str, *checkpoints: str) -> Path:
     folder = logs / "final" / name
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"started_at": started_at, "synthetic": synthetic}))
+    (folder / "run.json").write_text(json.dumps({"started_at": started_at}))
     for checkpoint in checkpoints:
         (folder / "checkpoints" / f"{checkpoint}.ckpt").write_text("")
     return folder
@@ -47,7 +47,6 @@ def test_best_and_last_are_of_the_newest_run_with_a_checkpoint(tmp_path: Path) -
     (made_run(tmp_path, "f", "x", "last") / "run.json").write_text("{}")  # somebody else's
     made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "best", "last")
     made_run(tmp_path, "c", "2026-01-04T00:00:00+00:00")
-    made_run(tmp_path, "d", "2026-01-05T00:00:00+00:00", "best", "last", synthetic=True)
     for which in ("best", "last"):
         assert run_dir.find_checkpoint(which, tmp_path) == newest / "checkpoints" / f"{which}.ckpt"
 
@@ -62,9 +61,6 @@ def test_no_best_names_what_there_is(tmp_path: Path) -> None:
 def test_no_run_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no run with a checkpoint in .*; train one with"):
         run_dir.find_checkpoint("last", tmp_path / "nowhere")
-    made_run(tmp_path, "a", "2026-01-02T00:00:00+00:00", "last", synthetic=True)
-    with pytest.raises(CheckpointError, match="synthetic ones do not count, 1 of them"):
-        run_dir.find_checkpoint("last", tmp_path)
 
 
 @pytest.mark.parametrize(

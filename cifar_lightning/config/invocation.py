@@ -16,13 +16,9 @@ import yaml
 
 from cifar_lightning.config.recipes import find_recipe
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.runs.settings import setting
+from cifar_lightning.runs.settings import NEUTRAL_FLAGS, setting
 
 CLASS_SETTINGS = ("model.net", "model.optimizer", "model.scheduler")
-# Flags that do not make another experiment: they say where files are, which seed, what is shown.
-NEUTRAL_FLAGS = {
-    "--seed_everything", "--data.root", "--trainer.default_root_dir", "--trainer.enable_progress_bar", "--final_test",
-}  # fmt: skip
 NAME_LENGTH = 60  # of a run's recipe; beyond it the name of a folder is no longer read
 
 Layer = dict[str, Any]  # nested settings, as a YAML file holds them

@@ -1,7 +1,7 @@
-"""CIFAR10DataModule: the official files (or the synthetic stand-in) as splits in memory and loaders over them."""
+"""CIFAR10DataModule: the official files, or the sample in the package, as splits in memory and loaders over them."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,12 +9,20 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.data import download, synthetic
+from cifar_lightning.data import download
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
+from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES, load_sample
 from cifar_lightning.data.transforms import Augmentation
-from cifar_lightning.errors import ConfigError, DataError
+from cifar_lightning.errors import ConfigError, DataError, OutputError
 
 Split = tuple[Tensor, Tensor]
+Source = Literal["auto", "official", "sample"]
+
+FALLBACK = """\
+data    CIFAR-10 is not here and cannot be had: {reason}
+        This run uses the SAMPLE in the package instead: 5,000 training and 1,000 test images of CIFAR-10.
+        Its figures are about the sample and are NOT results on CIFAR-10.
+        The whole set: python -m cifar_lightning data, or --data.root FOLDER. To insist on it: --data.source official"""
 
 
 def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -58,11 +66,13 @@ class CIFAR10DataModule(LightningDataModule):
         root: folder that holds `cifar-10-batches-py`, the only place looked at. Without it `$CIFAR10_ROOT` is; without
             both, `data/`, where CIFAR-10 is downloaded if it is not there.
         batch_size: images per training step, of all devices together.
-        val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all.
+        val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all. The
+            sample is a tenth of the set, and so is its validation split.
         split_seed: which images validate. Apart from `seed`, so that runs of several seeds share one validation split.
         eval_batch_size: images per validation and test step of a device.
         augment: what is done to training images; by default nothing.
-        synthetic: draw the offline stand-in instead of reading CIFAR-10; its results say nothing about CIFAR-10.
+        source: 'official' is CIFAR-10, 'sample' the 6,000 of its images in the package. 'auto' takes CIFAR-10 where it
+            is or can be downloaded, and else the sample, with a message; a root that is given is never replaced.
         seed: of the training order; the CLI sets it to `seed_everything`.
 
     Raises:
@@ -80,7 +90,7 @@ class CIFAR10DataModule(LightningDataModule):
         split_seed: int = 0,
         eval_batch_size: int = 500,
         augment: Augmentation = NO_AUGMENTATION,
-        synthetic: bool = False,
+        source: Source = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -98,7 +108,8 @@ class CIFAR10DataModule(LightningDataModule):
         self.split_seed = split_seed
         self.eval_batch_size = eval_batch_size
         self.augment = augment
-        self.synthetic = synthetic
+        self.is_sample = source == "sample"
+        self.may_fall_back = source == "auto" and not self.root.given_by
         self.seed = seed
         self.class_names: tuple[str, ...] = ()
         self._train: Split | None = None
@@ -107,8 +118,8 @@ class CIFAR10DataModule(LightningDataModule):
 
     @property
     def source(self) -> str:
-        """What the numbers are about: 'CIFAR-10' or 'synthetic (not CIFAR-10)'."""
-        return "synthetic (not CIFAR-10)" if self.synthetic else "CIFAR-10"
+        """What the numbers are about: 'CIFAR-10', or its sample."""
+        return "the CIFAR-10 sample (6,000 images)" if self.is_sample else "CIFAR-10"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -120,10 +131,18 @@ class CIFAR10DataModule(LightningDataModule):
         """Makes sure that the files are there; downloads them only where the user named no place.
 
         Raises:
-            DataError: they are not there and cannot be had.
+            DataError: they are not there and cannot be had, and the sample may not stand in.
+            OutputError: `data/` cannot be written, and the sample may not stand in.
         """
-        if not self.synthetic:
+        if self.is_sample:
+            return
+        try:
             download.prepare(self.root, download=not self.root.given_by, layout=self.layout)
+        except (download.NowhereError, OutputError) as error:
+            if not self.may_fall_back:
+                raise
+            self.is_sample = True
+            print(FALLBACK.format(reason=str(error).partition(". Ways out")[0]), flush=True)
 
     def setup(self, stage: str) -> None:
         """Loads what `stage` ('fit', 'validate' or 'test') needs; a split that is loaded is not read again.
@@ -134,9 +153,10 @@ class CIFAR10DataModule(LightningDataModule):
         """
         if stage in ("fit", "validate") and self._train is None:
             images, labels = self._read(train=True)
-            if self.val_size >= len(labels):
+            val_size = self.val_size // 10 if self.is_sample else self.val_size
+            if val_size >= len(labels):
                 raise ConfigError(f"data.val_size {self.val_size} leaves nothing of {len(labels)} images to train on")
-            train, val = stratified_split(labels, self.val_size, self.split_seed)
+            train, val = stratified_split(labels, val_size, self.split_seed)
             if self.batch_size > len(train):
                 raise ConfigError(
                     f"data.batch_size {self.batch_size} is above the {len(train)} training images; "
@@ -165,6 +185,11 @@ class CIFAR10DataModule(LightningDataModule):
         """All test images in the official order."""
         return self._loader(self._test, batch_size=self.eval_batch_size, shuffle=False)
 
+    @property
+    def test_images(self) -> int:
+        """How many the test set has."""
+        return SAMPLE_TEST_IMAGES if self.is_sample else self.layout.test_images
+
     def images_of(self, split: str) -> Split:
         """A loaded split as it is: uint8 images (N, 32, 32, 3) and int64 labels (N,), for pictures."""
         images = {"train": self._train, "val": self._val, "test": self._test}[split]
@@ -184,9 +209,8 @@ class CIFAR10DataModule(LightningDataModule):
         return TensorLoader(images.to(home), labels.to(home), seed=self.seed, device=device, **settings)
 
     def _read(self, train: bool) -> Split:
-        if self.synthetic:
-            images, labels = synthetic.synthetic_cifar10(train)
-            self.class_names = synthetic.CLASS_NAMES
+        if self.is_sample:
+            images, labels, _, self.class_names = load_sample(train)
         else:
             dataset = self._official(self.root.path, train)
             images, labels = dataset.data, np.asarray(dataset.targets, dtype=np.int64)

@@ -42,8 +42,12 @@ LOCK_NAME = ".cifar10.lock"
 STAGING_NAME = ".cifar10.tmp"
 _WAYS_OUT = (
     f"Ways out: {MIRROR_VARIABLE}=<url or folder of the archive>; --data.root or ${ROOT_VARIABLE} naming a folder "
-    f"that holds {FOLDER}; --config configs/offline.yaml, the synthetic stand-in"
+    f"that holds {FOLDER}; --data.source sample, 6,000 images that come with the package"
 )
+
+
+class NowhereError(DataError):
+    """Nothing of CIFAR-10 is here, and no mirror gives it."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,10 @@ def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path,
         if not (problem := problem or _damage(archive, layout.archive_md5)):
             return archive, source
         failure = f"{source}: {problem}"
-    raise DataError(f"{fault}, and {'$' + MIRROR_VARIABLE if own else 'every mirror'} failed: {failure}. {_WAYS_OUT}")
+    is_nowhere = not any(os.path.isfile(root / FOLDER / name) for name in layout.files)
+    raise (NowhereError if is_nowhere else DataError)(
+        f"{fault}, and {'$' + MIRROR_VARIABLE if own else 'every mirror'} failed: {failure}. {_WAYS_OUT}"
+    )
 
 
 def _ask(url: str, problems: dict[str, str]) -> None:

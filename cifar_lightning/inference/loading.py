@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data import download, synthetic
+from cifar_lightning.data import download
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
@@ -28,7 +28,7 @@ class Trained:
         class_names: in the order of the net's outputs.
         recipe: the name of the configuration that was trained.
         seed: of that training.
-        source: what it was trained on, 'CIFAR-10' or 'synthetic (not CIFAR-10)'.
+        source: what it was trained on: 'CIFAR-10', or its sample.
         epochs: how many are finished.
         config: the resolved configuration of the run.
     """
@@ -70,7 +70,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         net = _build(settings["net"], trusted, path)
         model = Classifier(net, channels_last=settings.get("channels_last", True)).eval().requires_grad_(False)
     loaded.load_into(model)
-    names = synthetic.CLASS_NAMES if identity["synthetic"] else download.CLASS_NAMES
+    names = download.CLASS_NAMES
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, 3, 32, 32))
@@ -116,14 +116,14 @@ def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Te
     """The test split of the checkpoint's run, uint8 (N, 32, 32, 3) and int64 (N,), in the official order.
 
     Args:
-        trained: says where its run found the data, and whether they were the synthetic ones.
+        trained: says where its run found the data, and whether they were the sample.
         root: another place to look, the only one.
 
     Raises:
         DataError: CIFAR-10 is not there.
     """
     settings = trained.config["data"]
-    data = CIFAR10DataModule(root=root or settings["root"], synthetic=settings["synthetic"])
+    data = CIFAR10DataModule(root=root or settings["root"], source=settings["source"])
     data.prepare_data()
     data.setup("test")
     return data.images_of("test")

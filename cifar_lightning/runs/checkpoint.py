@@ -58,7 +58,7 @@ class Checkpoint:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The run's recipe, seed, source and whether that is synthetic; the oldest ones have no seed."""
+        """The run's recipe, seed and source; the oldest ones have no seed."""
         identity: dict[str, Any] = self.content[KEY]["identity"]
         return identity
 
@@ -143,11 +143,15 @@ def _load(path: Path) -> Checkpoint:
         section, rows = content[KEY], content["callbacks"]["LearningCurves"]["rows"]
         config = yaml.safe_load(section["config"])
         is_whole = isinstance(content["state_dict"], dict) and isinstance(rows, list) and isinstance(config, dict)
-        is_whole = is_whole and {"recipe", "source", "synthetic"} <= set(section["identity"])
+        is_whole = is_whole and {"recipe", "source"} <= set(section["identity"])
     except (KeyError, TypeError, AttributeError, yaml.YAMLError):
         is_whole = False
     if not is_whole:
         raise CheckpointError(f"{path} is not a checkpoint of this project (it holds no configuration)")
+    data = config.setdefault("data", {})
+    if data.pop("synthetic", False):
+        raise CheckpointError(f"{path} trained on the synthetic images of an earlier version, which are gone")
+    data.setdefault("source", "official")  # younger than the oldest checkpoints
     return Checkpoint(path, content, sha256, config, len(rows), file_id)
 
 

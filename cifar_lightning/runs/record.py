@@ -53,7 +53,7 @@ class RunRecord(Session):
     seed: int = 0
     status: str = ""  # 'running' (which a killed run says as well), 'finished', 'failed' or 'interrupted'
     source: str = ""  # of the images
-    synthetic: bool = False
+    sample: str | None = None  # where the images were the sample: 'asked for', or 'fallback'
     precision: str = ""
     started_from: str | None = None  # the checkpoint of another run
     config: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +78,8 @@ class RunRecord(Session):
         content = super().to_json()
         if self.resumed:
             content["resumed"] = [session.to_json() for session in self.resumed]
-        return {name: content[name] for name in ("recipe", "seed", "status", "source", "synthetic", *content)}
+        first = ("recipe", "seed", "status", "source", "sample", "synthetic")  # `synthetic` is of older runs
+        return {name: content[name] for name in (*first, *content) if name in content}
 
     @property
     def sessions(self) -> list[Session]:

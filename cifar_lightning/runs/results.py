@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.runs.atomic import write_bytes, write_text
 from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.record import RESULTS, RUNS, RunFiles, RunRecord, read_files, read_run, write_run
 from cifar_lightning.runs.run_dir import CHECKPOINTS
-from cifar_lightning.runs.settings import differing, settings_of
+from cifar_lightning.runs.settings import NEUTRAL_FLAGS, differing, settings_of
 
 DOCUMENT = Path("docs/results.md")
 BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
@@ -30,19 +31,14 @@ REPORT_SAYS = {
 
 TEST_IMAGES = 10_000
 
-# Flags that leave the recipe what it is: which one, which seed, and where things lie.
 CONFIG_FLAGS = ("-c", "--config")
-NEUTRAL_FLAGS = {
-    "-m", *CONFIG_FLAGS, "--seed_everything", "--data.root", "--trainer.default_root_dir", "--ckpt", "--debug",
-    "--trainer.enable_progress_bar", "--final_test",
-}  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     """Records the runs named in `argv` and writes the table of single runs anew.
 
     Raises:
-        ConfigError: a flag is wrong, or a run is not a result (synthetic, unfinished or without a final test).
+        ConfigError: a flag is wrong, or a run is no result: unfinished, not tested, or on the sample unasked.
         OutputError: a run cannot be read, or a file cannot be written.
     """
     parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
@@ -69,8 +65,8 @@ def record_run(folder: Path, results: Path) -> Path:
     """
     files = read_files(folder)
     run, test = files.run, folder / "test.json"
-    if run.synthetic:
-        raise ConfigError(f"{folder} trained on the synthetic stand-in: that is not a result on CIFAR-10")
+    if run.sample == "fallback":
+        raise ConfigError(f"{folder} trained on the sample since CIFAR-10 was not there: that is no result on CIFAR-10")
     if run.status != "finished" or "test" not in run.metrics:
         raise ConfigError(
             f"{folder} is {run.status} and has no final test score; finish it with: python -m cifar_lightning "
@@ -99,7 +95,9 @@ def _check_identity(folder: Path, run: RunRecord, target: Path, recorded: Iterab
     # The first --config names the recipe: one more beside it, or when the run went on, makes it something else.
     configs = [flag for flags in (first, *later) for flag in flags if flag in CONFIG_FLAGS]
     one_more = configs[1:] if set(first) & set(CONFIG_FLAGS) else configs
-    if changed := (set(first).union(*later) - NEUTRAL_FLAGS) | set(one_more):
+    if changed := (set(first).union(*later) - NEUTRAL_FLAGS - {"-m", "--ckpt", "--debug", *CONFIG_FLAGS}) | set(
+        one_more
+    ):
         raise ConfigError(
             f"{folder} is not the recipe {run.recipe}: {', '.join(sorted(changed))} changed it; put the settings "
             "into a YAML file of their own, commit it and train with --config"
@@ -107,8 +105,8 @@ def _check_identity(folder: Path, run: RunRecord, target: Path, recorded: Iterab
     if any(session.dirty is not False for session in run.sessions):
         raise ConfigError(f"{folder} ran code that is in no commit: commit first, then train")
     tested = run.metrics["test"]["images"]
-    if tested != TEST_IMAGES:
-        raise ConfigError(f"{folder} was tested on {tested:,} images; a result needs all {TEST_IMAGES:,}")
+    if tested != (expected := SAMPLE_TEST_IMAGES if run.sample else TEST_IMAGES):
+        raise ConfigError(f"{folder} was tested on {tested:,} images; a result needs all {expected:,}")
     for path, other in recorded:
         if path == target or other.run.recipe != run.recipe:
             continue

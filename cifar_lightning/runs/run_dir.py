@@ -92,8 +92,7 @@ def find_checkpoint(which: str, logs: Path) -> Path:
     """Resolves `--ckpt`.
 
     Args:
-        which: a path, or 'best' or 'last' of the newest run that has a checkpoint (by its start; synthetic runs do
-            not count, they are reached by path).
+        which: a path, or 'best' or 'last' of the newest run that has a checkpoint (by its start).
         logs: where the runs are.
 
     Raises:
@@ -108,20 +107,15 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         if not path.is_file():
             raise CheckpointError(f"--ckpt {which}: no such file; give a path, best or last")
         return path
-    runs, synthetic = [], 0
+    runs = []
     for record_path in logs.glob(f"*/*/{RECORD}"):
         folder = record_path.parent
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
             record = read_record(folder)
-            if record.synthetic:
-                synthetic += 1
-            elif record.started_at:
+            if record.started_at:
                 runs.append((datetime.fromisoformat(record.started_at), folder))
     if not runs:
-        aside = f" (synthetic ones do not count, {synthetic} of them here; give a path)" if synthetic else ""
-        raise CheckpointError(
-            f"no run with a checkpoint in {logs}{aside}; train one with: python -m cifar_lightning fit"
-        )
+        raise CheckpointError(f"no run with a checkpoint in {logs}; train one with: python -m cifar_lightning fit")
     newest = max(runs)[1]
     checkpoint = newest / CHECKPOINTS / f"{which}.ckpt"
     if not checkpoint.is_file():

@@ -6,11 +6,18 @@ from typing import Any
 # Settings that may differ between the runs of an experiment: its seed, and where things lie.
 IGNORED_IN_IDENTITY = {"seed_everything", "data.root", "data.seed", "trainer.default_root_dir"}
 
+# The flags of these and of what a run shows: they make no other experiment.
+NEUTRAL_FLAGS = {
+    "--seed_everything", "--data.root", "--data.source", "--trainer.default_root_dir", "--trainer.enable_progress_bar",
+    "--final_test",
+}  # fmt: skip
+
 # Neutral values of settings younger than the oldest recorded runs.
 NEUTRAL_DEFAULTS = {
     "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
     "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
-    "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
+    "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0, "data.source": "official",
+    "data.synthetic": False,  # gone, and in the oldest runs
 }  # fmt: skip
 
 # The folders in front of an absolute path's last part: they name a machine, not the experiment.
@@ -19,7 +26,10 @@ ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])(?<!:/)~?/(?:[^\s/'\"]+/)*(?=[^\s/'\
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration, flat, without seed and places."""
-    return {name: value for name, value in flat(without_folders(config)).items() if name not in IGNORED_IN_IDENTITY}
+    settings = {name: value for name, value in flat(without_folders(config)).items() if name not in IGNORED_IN_IDENTITY}
+    if settings.get("data.source") == "auto":  # a run records what it found; an experiment means CIFAR-10
+        settings["data.source"] = "official"
+    return settings
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -169,7 +169,7 @@ def sample_images(config: dict[str, Any], shown: FoundRun | None, published: Pat
         files = {path.name: path.read_bytes() for path in paths if path.is_file()}
     if shown is not None and shown.mistakes is not None:
         files["mistakes.png"] = shrink(shown.mistakes.read_bytes())
-    data = CIFAR10DataModule(root=config["data"]["root"], synthetic=config["data"]["synthetic"], val_size=0)
+    data = CIFAR10DataModule(root=config["data"]["root"], source=config["data"].get("source", "official"), val_size=0)
     try:
         data.setup("fit")
     except DataError:  # it is not on this machine, and nothing is downloaded for a figure

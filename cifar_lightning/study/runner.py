@@ -149,7 +149,9 @@ def command(task: Task, logs: Path) -> list[str]:
     if task.run is not None and task.run.checkpoint is not None:
         return [*fit, "--ckpt", str(task.run.checkpoint)]
     folder = f"--trainer.default_root_dir={logs / task.system.name}"
-    return [*fit, *task.system.flags(), f"--seed_everything={task.seed}", folder]
+    # A study never falls back on the sample.
+    source = "sample" if task.resolved.config["data"]["source"] == "sample" else "official"
+    return [*fit, *task.system.flags(), f"--data.source={source}", f"--seed_everything={task.seed}", folder]
 
 
 def _prepare(slot: Slot) -> Callable[[], None]:

@@ -37,6 +37,7 @@ def fit(arguments: list[str]) -> int:
     experiment = Experiment("fit", arguments)
     data = experiment.datamodule
     data.prepare_data()
+    experiment.config.data.source = "sample" if data.is_sample else "official"  # what this run and its resumes use
     data.setup("fit")
     changes = _check_resume(experiment)
     layers = _layers(experiment)
@@ -135,8 +136,8 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
             record.status, record.seed, record.config = "running", experiment.seed, now
             record.precision = experiment.config.trainer.precision
             return folder, record
-    synthetic = experiment.datamodule.synthetic
-    recipe = f"synthetic-{experiment.recipe.removeprefix('synthetic-')}" if synthetic else experiment.recipe
+    data = experiment.datamodule
+    recipe = f"sample-{experiment.recipe.removeprefix('sample-')}" if data.is_sample else experiment.recipe
     if is_rank_zero():
         folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
         held.enter_context(in_use(folder))
@@ -146,8 +147,8 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
         recipe=recipe,
         seed=experiment.seed,
         status="running",
-        source=experiment.datamodule.source,
-        synthetic=synthetic,
+        source=data.source,
+        sample=("fallback" if data.may_fall_back else "asked for") if data.is_sample else None,
         precision=experiment.config.trainer.precision,
         started_from=str(loaded.path) if loaded is not None else None,
         config=experiment.resolved(),
@@ -193,6 +194,8 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         board.log_result(record.config, metrics, len(curves.rows))
         board.finalize("success")
     print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
+    if record.sample:
+        print(f"NOTE    all figures are about {record.source} in the package; they are not results on CIFAR-10")
 
 
 def _speed_line(took: dict[str, float]) -> str:

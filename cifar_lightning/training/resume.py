@@ -23,7 +23,7 @@ from cifar_lightning.runs.settings import setting
 
 # What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
 FROZEN_DATA = {
-    "data.synthetic": "the checkpoint trained on the other data set",
+    "data.source": "the checkpoint trained on the other data set",
     "data.val_size": "images that have trained would validate",
     "data.split_seed": "images that have trained would validate",
 }

@@ -27,7 +27,7 @@ from cifar_lightning.training.callbacks.run_state import RunState
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.callbacks.timer import Timer
 
-IDENTITY = ("recipe", "seed", "source", "synthetic")  # what a checkpoint says of its run
+IDENTITY = ("recipe", "seed", "source")  # what a checkpoint says of its run
 
 
 class Assembly(NamedTuple):

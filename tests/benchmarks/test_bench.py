@@ -44,7 +44,7 @@ def test_the_json_holds_everything(benchmark: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(workbench, "QUICK", TINY)
     monkeypatch.setattr(matrix, "SHAPES", ((8, 8, 8), (16, 8, 8)))
     monkeypatch.setattr(matrix, "ROUND_S", 1e-5)
-    monkeypatch.setattr(startup, "FIT", (*startup.FIT, *TINY_FLAGS, "--data.synthetic=true"))
+    monkeypatch.setattr(startup, "FIT", (*startup.FIT, *TINY_FLAGS, "--data.source=sample"))
     monkeypatch.setattr(step, "OVERHEAD_BATCH_SIZE", 8)
     monkeypatch.setattr(step, "OVERHEAD_WARMUP_STEPS", 1)
     monkeypatch.setattr(tempfile, "tempdir", str(Path.cwd()))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from data.official_format import CLASSES, FOLDER, TinyDataset
+from torchvision.datasets import CIFAR10
 
 from cifar_lightning.data import datamodule
 from cifar_lightning.data.datamodule import CIFAR10DataModule, fits, stratified_split
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.data.sample import load_sample
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError
 
@@ -219,18 +221,30 @@ def test_a_damaged_file_is_named_with_the_command_that_mends_it(tiny_cifar10: Ti
 
 def test_no_data_where_the_user_said_they_are(tmp_path: Path) -> None:
     data = CIFAR10DataModule(root=str(tmp_path / "empty"))
-    with pytest.raises(DataError, match=r"CIFAR10_MIRROR.*--data\.root.*offline\.yaml"):
+    with pytest.raises(DataError, match=r"CIFAR10_MIRROR.*--data\.root.*--data\.source sample"):
         data.prepare_data()
     assert not (tmp_path / "empty").exists()
 
 
-def test_synthetic_is_asked_for_by_name_and_says_so(tmp_path: Path) -> None:
-    data = CIFAR10DataModule(root=str(tmp_path), synthetic=True, val_size=1000)
+def test_the_sample_is_a_tenth_of_everything(tmp_path: Path) -> None:
+    data = CIFAR10DataModule(root=str(tmp_path), source="sample", val_size=1000)
     data.prepare_data()
-    data.setup("fit")
-    assert data.source == "synthetic (not CIFAR-10)"
-    assert data.sizes == {"train": 9000, "val": 1000}
-    assert "disc" in data.class_names
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    assert data.source == "the CIFAR-10 sample (6,000 images)"
+    assert data.sizes == {"train": 4900, "val": 100, "test": 1000}
+    assert data.test_images == 1000
+    assert data.class_names == CLASSES
+
+
+def test_the_sample_is_of_the_official_pixels_and_labels(real_root: str) -> None:
+    for train in (True, False):
+        sample, official = load_sample(train), CIFAR10(real_root, train=train)
+        assert len(set(sample.indices.tolist())) == len(sample.labels) == (5000 if train else 1000)
+        assert (sample.images == official.data[sample.indices]).all()
+        assert (sample.labels == np.asarray(official.targets)[sample.indices]).all()
+        assert sample.class_names == tuple(official.classes)
+        assert np.bincount(sample.labels).tolist() == [len(sample.labels) // 10] * 10
 
 
 def test_the_real_data_set(real_root: str) -> None:

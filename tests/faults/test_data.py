@@ -85,8 +85,8 @@ def test_a_bad_file_is_named_with_the_command_that_mends_it(cli: ForkServer, nam
 
 def test_no_data_and_no_source_names_the_ways_out(cli: ForkServer) -> None:
     shutil.rmtree("data")
-    err = refused(cli, *SHORT)
-    for way in ("CIFAR10_MIRROR", "--data.root", "configs/offline.yaml"):
+    err = refused(cli, *SHORT, "--data.source=official")
+    for way in ("CIFAR10_MIRROR", "--data.root", "--data.source sample"):
         assert way in err
     assert names_in(Path("data")) == [LOCK_NAME]
 
@@ -124,7 +124,9 @@ def test_a_bad_mirror_is_left_for_the_next(
 
 def test_where_every_mirror_drops_there_is_no_final_file(cli: ForkServer, serve: Callable[..., Loopback]) -> None:
     shutil.rmtree("data")
-    err = refused(cli, *SHORT, faults=mirrors(serve(drop_after_bytes=1000), serve(status=404)))
+    err = refused(
+        cli, *SHORT, "--data.source=official", faults=mirrors(serve(drop_after_bytes=1000), serve(status=404))
+    )
     assert "127.0.0.1" in err
     assert names_in(Path("data")) == [LOCK_NAME]
 
@@ -143,7 +145,7 @@ def test_wrong_bytes_are_thrown_away_unread(
         assert exit_code == 0, err
         assert_whole()
     else:
-        assert f"{liar.host}: damaged (MD5 " in refused(cli, *SHORT, faults=mirrors(liar))
+        assert f"{liar.host}: damaged (MD5 " in refused(cli, *SHORT, "--data.source=official", faults=mirrors(liar))
         assert names_in(Path("data")) == [LOCK_NAME]
     assert len(liar.requests) == 1
     assert not sentinel.exists()

@@ -96,7 +96,7 @@ def test_two_processes_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyP
     environment |= {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [
-            sys.executable, str(tests / "faults" / "poisoned_cli.py"), "fit", "--data.synthetic=true",
+            sys.executable, str(tests / "faults" / "poisoned_cli.py"), "fit", "--data.source=sample",
             "--data.val_size=1000", "--trainer.limit_train_batches=6", "--trainer.max_epochs=1",
             "--trainer.devices=2", "--trainer.accelerator=cpu", "--model.net.channels=[4,4,8]",
             "--model.net.hidden_features=[8,8]", "--trainer.precision=32-true",

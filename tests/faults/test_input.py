@@ -20,7 +20,7 @@ WHOLE = ("data.batch_size", "data.eval_batch_size", "data.val_size", "data.split
          "trainer.accumulate_grad_batches", "trainer.check_val_every_n_epoch")  # fmt: skip
 REAL = ("model.label_smoothing", "model.net.dropout", "model.optimizer.lr", "model.tta.below",
         "data.augment.brightness", "data.augment.contrast", "trainer.gradient_clip_val")  # fmt: skip
-SWITCHES = ("model.channels_last", "model.compile", "data.synthetic", "final_test", "trainer.inference_mode")
+SWITCHES = ("model.channels_last", "model.compile", "final_test", "trainer.inference_mode")
 CHOICES = ("data.augment.flip", "model.scheduler_interval", "model.tta.views", "trainer.precision")
 CLASSES = ("model.net", "model.optimizer", "model.scheduler")
 GROUPS = ("", "data.", "data.augment.", "model.", "model.net.", "model.optimizer.", "model.tta.", "trainer.")

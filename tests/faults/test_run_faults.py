@@ -135,7 +135,7 @@ def test_a_dead_process_of_several_ends_the_run(tmp_path: Path, monkeypatch: pyt
     environment |= {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [
-            sys.executable, str(tests / "faults" / "vanishing_cli.py"), "fit", "--data.synthetic=true",
+            sys.executable, str(tests / "faults" / "vanishing_cli.py"), "fit", "--data.source=sample",
             "--data.val_size=1000", "--trainer.max_epochs=1", "--trainer.devices=2", "--trainer.accelerator=cpu",
             "--model.net.channels=[4,4,8]", "--model.net.hidden_features=[8,8]",
         ],

@@ -13,7 +13,7 @@ from faults.scenes import assert_no_remains, wait_for_the_next_second
 
 # Three epochs of a second each on the stand-in; everything that has a state but EMA is on.
 FLAGS = [
-    "--data.synthetic=true", "--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.limit_train_batches=100",
+    "--data.source=sample", "--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.limit_train_batches=100",
     "--data.val_size=1000", "--model.net.channels=[4,4,8]", "--model.net.hidden_features=[8,8]",
     "--model.scheduler=CosineLR", "--data.augment.flip=alternating", "--data.augment.cutout=6",
 ]  # fmt: skip

@@ -40,8 +40,7 @@ def write_checkpoint(path: Path, net: nn.Module | None = None, **changes: Any) -
         "data": {"root": None, "synthetic": synthetic, "val_size": 20, "eval_batch_size": 5},
         "trainer": {"precision": changes.get("precision", "32-true")},
     }
-    source = "synthetic (not CIFAR-10)" if synthetic else "CIFAR-10"
-    identity = {"recipe": "tiny", "seed": 7, "source": source, "synthetic": synthetic}
+    identity = {"recipe": "tiny", "seed": 7, "source": "CIFAR-10", "synthetic": synthetic}
     content = {
         "state_dict": Classifier(net or tiny_net()).state_dict(),
         "callbacks": {"LearningCurves": {"rows": [{"epoch": 1}, {"epoch": 2}]}},

@@ -14,7 +14,7 @@ model:
   net:
     class_path: cifar_lightning.nets.report_cnn.ReportCNN
     init_args: {channels: [4, 4, 8], hidden_features: [8, 8]}
-data: {synthetic: true, val_size: 0, batch_size: 32}
+data: {source: sample, val_size: 0, batch_size: 32}
 trainer: {max_epochs: 3, limit_train_batches: 4, accelerator: cpu}
 """
 
@@ -51,13 +51,13 @@ def write_run(
     """
     config = _config(*system.flags()) | {"seed_everything": seed}
     name = f"2026-01-01_00-00-{seed:02}-s{seed}"
-    folder = logs / system.name / "synthetic-base" / name
+    folder = logs / system.name / "sample-base" / name
     folder.mkdir(parents=True)
     correct = round(accuracy * 1000)
     row = [correct // 10] + [0] * 8 + [100 - correct // 10]
     record = {
-        "recipe": "synthetic-base", "seed": seed, "status": "finished", "source": "synthetic (not CIFAR-10)",
-        "synthetic": True, "started_at": f"2026-01-01T00:00:{seed:02}+00:00", "command": "fit", "commit": "a" * 40,
+        "recipe": "sample-base", "seed": seed, "status": "finished", "source": "the CIFAR-10 sample (6,000 images)",
+        "sample": "asked for", "started_at": f"2026-01-01T00:00:{seed:02}+00:00", "command": "fit", "commit": "a" * 40,
         "dirty": False, "package_digest": environment.package_digest(), "versions": {"torch": "2.11.0"},
         "hardware": {"cpu": "A CPU", "threads": 2}, "precision": "32-true", "config": config,
         "data": {"train": 128, "val": 0}, "parameters": 1, "finished_at": "2026-01-01T00:01:00+00:00",

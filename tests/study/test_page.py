@@ -12,7 +12,6 @@ from PIL import Image
 from study.fakes import write_run, write_study
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_lightning.data import synthetic
 from cifar_lightning.study.charts import shrink
 from cifar_lightning.study.command import RunsFailed, main
 from cifar_lightning.study.spec import read_study
@@ -55,7 +54,6 @@ def noise_png() -> bytes:
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of eight tasks: six finished runs of two systems, one of a third, and one that failed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthetic, "TRAIN_SIZE", 200)
     path = write_study(STUDY)
     systems = {system.name: system for system in read_study(path).systems}
     picture = noise_png()
@@ -145,7 +143,7 @@ def test_both_pages_say_the_same(study: Path) -> None:
     assert len({line.replace("\\|", "").count("|") for line in rows if " twice the channels |" in line}) > 1
     for name in re.findall(r'(?:srcset|src)="(figures/[^"]+)"|\((figures/[^)]+)\)', markdown):
         assert (LOGS / "".join(name)).is_file(), name
-    assert "synthetic (not CIFAR-10)</strong>: these numbers say nothing about CIFAR-10" in html
+    assert "the CIFAR-10 sample (6,000 images)</strong>: these are no results on CIFAR-10" in html
     assert "/a/b" not in html
 
 
@@ -202,7 +200,6 @@ def test_tensorboard_has_mean_curves_and_compares_systems(study: Path, no_charts
 
 def test_a_page_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthetic, "TRAIN_SIZE", 200)
     assert main([str(write_study(STUDY)), "--gather"]) == 0
     html = (LOGS / "report.html").read_text()
     assert "0 of 8" in html

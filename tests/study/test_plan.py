@@ -56,7 +56,8 @@ def test_an_empty_folder_is_all_to_run() -> None:
     ]  # fmt: skip
     assert [task.epochs_left for task in tasks] == [3, 3, 3]
     assert command(tasks[1], LOGS)[1:] == [
-        "-m", "cifar_lightning", "fit", "--config", "base.yaml", "--seed_everything=1",
+        "-m", "cifar_lightning", "fit", "--config", "base.yaml", "--data.source=sample",
+        "--seed_everything=1",
         "--trainer.default_root_dir=lightning_logs/tiny/plain",
     ]  # fmt: skip
     assert "--model.net.channels=[8, 8, 16]" in command(tasks[2], LOGS)

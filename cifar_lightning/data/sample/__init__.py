@@ -15,6 +15,7 @@ from PIL import Image
 FOLDER = Path(__file__).parent
 INDEX = FOLDER / "index.json"  # by split and class: the indices of the images in the official order
 COLUMNS = 25  # images in a row of a mosaic
+SAMPLE_TEST_IMAGES = 1000
 
 
 class Sample(NamedTuple):

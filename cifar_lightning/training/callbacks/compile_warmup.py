@@ -21,7 +21,7 @@ class CompileWarmup(Callback):
         own_batch, ranks = data.batch_size // trainer.world_size, trainer.world_size
         training = _sizes(data.sizes["train"] // ranks, own_batch)
         validation, test = (
-            _sizes(images // ranks, data.eval_batch_size) for images in (data.sizes["val"], data.layout.test_images)
+            _sizes(images // ranks, data.eval_batch_size) for images in (data.sizes["val"], data.test_images)
         )
         modes = {module: module.training for module in pl_module.modules()}
         saved = {name: value.clone() for name, value in pl_module.net.state_dict().items()}
