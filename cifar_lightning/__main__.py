@@ -1,8 +1,14 @@
-"""`python -m cifar_lightning VERB ...`: hands the arguments to the CLI, nothing else."""
+"""`python -m cifar_lightning VERB ...` and the command `cifar-lightning`: hand the arguments to the CLI."""
 
 import sys
 
 from cifar_lightning.cli import main
 
+
+def run() -> int:
+    """Runs the verb that was typed; returns the exit code."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run())

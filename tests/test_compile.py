@@ -11,6 +11,8 @@ from tiny import TINY_FLAGS
 
 from cifar_lightning.classifier import Classifier
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -15,6 +15,8 @@ from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.timer import Timer
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 CONFIGS = Path(__file__).parents[1] / "configs"

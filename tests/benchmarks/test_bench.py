@@ -16,6 +16,8 @@ from benchmarks.figures import FIGURES
 from benchmarks.workbench import Workbench
 from cifar_lightning.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 

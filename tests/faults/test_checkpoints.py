@@ -19,6 +19,8 @@ from tiny import TINY_FLAGS
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 FLIPS = int(os.environ.get("FAULTS_FLIPS", "300"))
 
 

@@ -21,6 +21,8 @@ from tiny import TINY_FLAGS
 
 from cifar_lightning.data.download import ARCHIVE, FOLDER, LOCK_NAME
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["fit", *TINY_FLAGS, "--trainer.max_epochs=1", "--final_test=false"]
 NOWHERE: Fault = ("small_downloads", {"mirrors": []})
 LOOP = {"no_proxy": "127.0.0.1", "CIFAR10_MIRROR": ""}

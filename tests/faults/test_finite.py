@@ -13,6 +13,8 @@ from faults.comparison import content_of, differences, only_run, record_of, run_
 from faults.forked import Fault, ForkServer
 from faults.scenes import EVERYTHING
 
+pytestmark = pytest.mark.slow
+
 OPTIMIZERS = {
     "Adam": ["--model.optimizer=Adam", "--model.optimizer.lr=0.01"],
     "SGD": ["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--model.optimizer.momentum=0.9"],

@@ -12,6 +12,8 @@ from faults.scenes import EVERYTHING, STEPS, at, until_it_ends, wait_for_the_nex
 
 from cifar_lightning.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
 SAVE_KILLS = int(os.environ.get("FAULTS_SAVE_KILLS", "5"))
 KINDS = ("on_train_batch_start", "on_validation_epoch_end", "in_save", "on_before_zero_grad", "on_train_epoch_start")

@@ -12,6 +12,8 @@ from tiny import TINY_FLAGS
 from cifar_lightning.runs import checkpoint
 from cifar_lightning.runs.settings import config_diff
 
+pytestmark = pytest.mark.slow
+
 
 def stopped(cli: ForkServer, step: int, *flags: str) -> Path:
     """A run that was stopped in its second epoch, or at the end of the first."""

@@ -14,6 +14,8 @@ from faults.forked import Fault, ForkServer
 from faults.scenes import EVERYTHING, assert_no_remains, at, wait_for_the_next_second
 from tiny import TINY_FLAGS
 
+pytestmark = pytest.mark.slow
+
 SHORT = [*TINY_FLAGS, "--trainer.max_epochs=1"]
 
 

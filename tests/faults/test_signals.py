@@ -8,6 +8,8 @@ from faults.forked import Fault, ForkServer
 from faults.injections import SAVE_PLACES
 from faults.scenes import EVERYTHING, assert_no_remains, at, wait_for_the_next_second
 
+pytestmark = pytest.mark.slow
+
 CODES = {"term": 143, "int": 130}
 
 

@@ -11,6 +11,8 @@ import pytest
 from faults.comparison import epochs_of, only_run, record_of, run_differences
 from faults.scenes import assert_no_remains, wait_for_the_next_second
 
+pytestmark = pytest.mark.slow
+
 # Three epochs of a second each on the stand-in; everything that has a state but EMA is on.
 FLAGS = [
     "--data.source=sample", "--trainer.accelerator=cpu", "--trainer.max_epochs=3", "--trainer.limit_train_batches=100",

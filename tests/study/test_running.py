@@ -18,6 +18,8 @@ from cifar_lightning.cli import main
 from cifar_lightning.study import runner
 from cifar_lightning.study.runner import Slot
 
+pytestmark = pytest.mark.slow
+
 LOGS = Path("lightning_logs/tiny")
 PATIENCE_S = 120.0
 
