@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.training.fit", "fit", "train, then score the last weights on the test set once"),
     "validate": ("cifar_lightning.training.evaluate", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.training.evaluate", "test", "score a checkpoint on the 10,000 test images"),
-    "predict": ("cifar_lightning.inference.command", "main", "classify pictures of your own, or the test set"),
+    "predict": ("cifar_lightning.inference.command", "main", "classify images of your own, or the test set"),
     "export": ("cifar_lightning.inference.export", "main", "write the trained net as one file: ONNX or torch"),
     "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop a picture, see the verdict"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),

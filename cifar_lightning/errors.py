@@ -40,8 +40,8 @@ class OutputError(UserError):
     exit_code = 6
 
 
-class PictureError(UserError):
-    """A picture cannot be read. The text is the reason alone: whoever knows the file's name puts it in front."""
+class ImageError(UserError):
+    """An image file cannot be read. The text is the reason alone: whoever knows the file's name puts it in front."""
 
     exit_code = 6
 

@@ -34,7 +34,11 @@ def content_with(**section: object) -> dict[str, Any]:
 def test_a_good_one(saved: Path) -> None:
     loaded = checkpoint.load(saved)
     assert torch.equal(loaded.content["state_dict"]["weight"], torch.arange(1000.0))
-    assert (loaded.config, loaded.epochs, loaded.identity["recipe"]) == ({"seed_everything": 1}, 0, "final")
+    assert (loaded.config, loaded.epochs, loaded.identity["recipe"]) == (
+        {"seed_everything": 1, "data": {"source": "official"}},
+        0,
+        "final",
+    )
     assert loaded.sha256 == hashlib.sha256(saved.read_bytes()).hexdigest()
 
 

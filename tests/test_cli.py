@@ -79,7 +79,7 @@ def test_never_random_weights(run: Run, verb: str) -> None:
 def test_missing_data(run: Run, tmp_path: Path) -> None:
     exit_code, _, err = run("fit", "--data.root", str(tmp_path / "nowhere"))
     assert exit_code == 3
-    assert "offline.yaml" in err
+    assert "--data.source sample" in err
     assert err.count("\n") == 1
     assert not list(Path().iterdir())
 

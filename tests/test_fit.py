@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks.progress import rich_progress
 from matplotlib.figure import Figure
+from run_folders import record_of, wait_for_the_next_second
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tiny import TINY_FLAGS
@@ -27,10 +27,6 @@ from cifar_lightning.runs import checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 Fit = Callable[..., tuple[Path, str]]
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -267,11 +263,6 @@ def test_a_class_from_elsewhere_is_not_imported_because_a_file_says_so(fit: Fit,
     assert "names the class evil_module.Net" in err
     assert "--model.net evil_module.Net" in err
     assert not (tmp_path / "imported").exists()
-
-
-def wait_for_the_next_second() -> None:
-    """TensorBoard reads a run's files in the order of their names, which hold the second they were made in."""
-    time.sleep(1 - time.time() % 1)
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, signum: int) -> None:

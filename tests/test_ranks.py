@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_folders import only_run
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +47,6 @@ def command(*arguments: str) -> str:
     assert process.returncode == 0, err
     assert not err
     return out
-
-
-def only_run(logs: str) -> Path:
-    (folder,) = Path(logs).glob("*/*")
-    return folder
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from cifar_lightning.errors import ConfigError, OutputError, PictureError
+from cifar_lightning.errors import ConfigError, ImageError, OutputError
 from cifar_lightning.inference import output
 from cifar_lightning.inference.inputs import Found, find_images, read_all
 from cifar_lightning.inference.loading import official_test
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {printable(row.name)} {row.error}", file=sys.stderr)
     if failures:
         print(f"error: {len(failures):,} of {len(rows):,} not classified", file=sys.stderr)
-    return PictureError.exit_code if failures else 0
+    return ImageError.exit_code if failures else 0
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -123,7 +123,7 @@ def _files(predictor: Predictor, files: Sequence[Path], keep: int) -> tuple[list
 
     def readable() -> Iterator[Pixels]:
         for index, outcome in enumerate(progress(read_all(files), len(files))):
-            if isinstance(outcome, PictureError):
+            if isinstance(outcome, ImageError):
                 errors[index] = str(outcome)
             else:
                 yield outcome

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from cifar_lightning.errors import OutputError, PictureError
+from cifar_lightning.errors import ImageError, OutputError
 from cifar_lightning.inference.options import Parser, load_predictor
 from cifar_lightning.inference.output import conditions
 from cifar_lightning.inference.predictor import Predictor
@@ -97,7 +97,7 @@ class DemoServer(ThreadingHTTPServer):
         """What the page shows of an uploaded picture.
 
         Raises:
-            PictureError: it cannot be decoded.
+            ImageError: it cannot be decoded.
         """
         pixels, seen = decode(io.BytesIO(body)), io.BytesIO()
         Image.fromarray(pixels).save(seen, "PNG")
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 answer = self.server.answer(self.rfile.read(int(self.headers["Content-Length"])))
-            except PictureError as error:
+            except ImageError as error:
                 self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"this file {error}")
             else:
                 self._send(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from cifar_lightning.errors import PictureError
+from cifar_lightning.errors import ImageError
 from cifar_lightning.inference import preprocess
 from cifar_lightning.inference.preprocess import Pixels
 
@@ -81,7 +81,7 @@ MAX_THREADS = 8  # each may hold a large image
 CHUNK = 512  # files that are decoded ahead while as many are taken: 3 MB, enough to go on with while the net is busy
 
 
-def read_all(files: Sequence[Path]) -> Iterator[Pixels | PictureError]:
+def read_all(files: Sequence[Path]) -> Iterator[Pixels | ImageError]:
     """Decodes files side by side, for Pillow decodes without holding Python's lock.
 
     Yields:
@@ -94,8 +94,8 @@ def read_all(files: Sequence[Path]) -> Iterator[Pixels | PictureError]:
             yield from current
 
 
-def _read(file: Path) -> Pixels | PictureError:
+def _read(file: Path) -> Pixels | ImageError:
     try:
         return preprocess.decode(file)
-    except PictureError as error:
+    except ImageError as error:
         return error

@@ -126,7 +126,7 @@ class Predictor:
         Raises:
             ValueError: a shape or a value is out of range.
             TypeError: something else than an image.
-            PictureError: one cannot be decoded.
+            ImageError: one cannot be decoded.
         """
         return list(self.predictions(to_batch(images)))
 

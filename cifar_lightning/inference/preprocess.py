@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from cifar_lightning.errors import PictureError
+from cifar_lightning.errors import ImageError
 
 Pixels = npt.NDArray[np.uint8]  # (32, 32, 3)
 AnyImage = Image.Image | npt.NDArray[Any] | Tensor | str | Path
@@ -53,10 +53,10 @@ def suffixes() -> frozenset[str]:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Turns what the system and Pillow raise into PictureError."""
+    """Turns what the system and Pillow raise into ImageError."""
     try:
         yield
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # a decoder that meets broken data can raise anything
         if isinstance(error, UnidentifiedImageError):
@@ -69,7 +69,7 @@ def _decoding() -> Iterator[None]:
             reason = f"cannot be read: {error.strerror}"
         else:
             reason = f"is damaged or cut off: {' '.join(str(error).split())[:160] or type(error).__name__}"
-        raise PictureError(reason) from error
+        raise ImageError(reason) from error
 
 
 @_decoding()
@@ -77,14 +77,14 @@ def decode(source: Path | BinaryIO) -> Pixels:
     """Decodes an image file, or the bytes of one; of several frames or pages the first.
 
     Raises:
-        PictureError: it is not there, is no image, is damaged, or announces more than `MAX_PIXELS`.
+        ImageError: it is not there, is no image, is damaged, or announces more than `MAX_PIXELS`.
     """
     if isinstance(source, Path):
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):  # reading from a pipe could wait for ever
-            raise PictureError("is not a file")
+            raise ImageError("is not a file")
         if status.st_size > MAX_BYTES:
-            raise PictureError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+            raise ImageError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
     with Image.open(source, formats=readable_formats()) as image:
         _check_size(image)
         width, height = image.size
@@ -105,14 +105,14 @@ def to_pixels(image: Image.Image) -> Pixels:
     channels, 16 bits become 8, and what is transparent shows white.
 
     Raises:
-        PictureError: too many pixels, an unknown kind of pixel, or damaged data.
+        ImageError: too many pixels, an unknown kind of pixel, or damaged data.
     """
     _check_size(image)
     image.load()  # before the orientation is read: Pillow turns a TIFF while it loads, and others not
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     # Pillow has the 16 bits of a PGM, and in older versions those of a PNG, in a mode that else means 32 bits.
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
-        raise PictureError("has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
+        raise ImageError("has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # Pillow's own conversion would cut off, not scale
         image = Image.fromarray(_eight_bits(np.asarray(image, np.uint16)))
     mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -137,9 +137,9 @@ def to_pixels(image: Image.Image) -> Pixels:
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PictureError(f"announces {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
+        raise ImageError(f"announces {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded")
     if not width or not height:
-        raise PictureError("has no pixels")
+        raise ImageError("has no pixels")
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -169,7 +169,7 @@ def to_batch(images: AnyImage | Iterable[AnyImage]) -> Tensor:
     Raises:
         ValueError: a shape or a value is out of range.
         TypeError: something else than an image, or another dtype.
-        PictureError: a file or an image cannot be decoded.
+        ImageError: a file or an image cannot be decoded.
     """
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         array = _channels_last(images)

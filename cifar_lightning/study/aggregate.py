@@ -14,7 +14,7 @@ from cifar_lightning.study.metrics import CURVES, METRICS
 from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task
 from cifar_lightning.study.spec import Study, System
 from cifar_lightning.study.stats import LEVEL, judge, summarise
-from cifar_lightning.study.store import FoundRun
+from cifar_lightning.study.store import StoredRun
 
 COMPARED = ("test_accuracy", "test_loss")  # of the comparisons that no claim names
 Entry = dict[str, Any]
@@ -66,13 +66,13 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
     return cleaned
 
 
-def _values(runs: Sequence[FoundRun], metric: str) -> list[float]:
+def _values(runs: Sequence[StoredRun], metric: str) -> list[float]:
     read = [METRICS[metric].read(run.content) for run in runs]
     return [float(value) for value in read if value is not None]
 
 
 def _system(
-    system: System, resolved: Resolved, runs: Sequence[FoundRun], tasks: Sequence[Task], machines: Sequence[str]
+    system: System, resolved: Resolved, runs: Sequence[StoredRun], tasks: Sequence[Task], machines: Sequence[str]
 ) -> Entry:
     mine = [task for task in tasks if task.system == system]
     trained_on = [run.record.data["train"] for run in runs]
@@ -109,7 +109,7 @@ def _system(
     }
 
 
-def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
+def _curve(runs: Sequence[StoredRun], name: str) -> list[Entry]:
     """Per epoch the mean over the runs that have it, with the least and the greatest."""
     by_epoch: dict[int, list[float]] = {}
     for run in runs:
@@ -122,13 +122,13 @@ def _curve(runs: Sequence[FoundRun], name: str) -> list[Entry]:
     ]
 
 
-def _machines(run: FoundRun) -> list[str]:
+def _machines(run: StoredRun) -> list[str]:
     """Where a run computed, in the order of its sessions."""
     record = run.record
     return list(dict.fromkeys(f"{place(session.hardware)}, {record.precision}" for session in record.sessions))
 
 
-def _confusion(runs: Sequence[FoundRun]) -> Entry | None:
+def _confusion(runs: Sequence[StoredRun]) -> Entry | None:
     """The counts of all runs together: rows are true classes."""
     if not runs:
         return None

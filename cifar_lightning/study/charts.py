@@ -17,7 +17,7 @@ from cifar_lightning.errors import DataError
 from cifar_lightning.runs import figures
 from cifar_lightning.runs.figures import TRAIN_COLOUR, VAL_COLOUR
 from cifar_lightning.study.page import FIGURES
-from cifar_lightning.study.store import FoundRun
+from cifar_lightning.study.store import StoredRun
 
 # Systems are told apart with every kind of colour vision, as far as so many can be.
 COLOURS = (
@@ -154,7 +154,7 @@ def _label_epochs(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def sample_images(config: dict[str, Any], shown: FoundRun | None, published: Path | None) -> dict[str, bytes]:
+def sample_images(config: dict[str, Any], shown: StoredRun | None, published: Path | None) -> dict[str, bytes]:
     """`samples.png` and `mistakes.png`, as far as they can be had.
 
     Args:

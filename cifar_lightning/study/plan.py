@@ -16,7 +16,7 @@ from cifar_lightning.nets.summary import LayerTable, layer_table
 from cifar_lightning.runs.settings import settings_of
 from cifar_lightning.study.flops import count
 from cifar_lightning.study.spec import Study, System
-from cifar_lightning.study.store import FoundRun, why_not
+from cifar_lightning.study.store import StoredRun, why_not
 
 # Sources of before that train the same: by `environment.package_digest`, with the reason. To be emptied when the
 # numbers of a run change.
@@ -109,7 +109,7 @@ class Task:
     seed: int
     action: str  # DONE, FAILED, RESUME or NEW
     reason: str
-    run: FoundRun | None = None  # the one that is done, has failed or goes on
+    run: StoredRun | None = None  # the one that is done, has failed or goes on
 
     @property
     def is_due(self) -> bool:
@@ -127,7 +127,7 @@ class Task:
 def make_plan(
     study: Study,
     resolved: dict[str, Resolved],
-    found: dict[str, list[FoundRun]],
+    found: dict[str, list[StoredRun]],
     digest: str,
     accept_source: bool = False,
     retry_failed: bool = False,
@@ -156,16 +156,16 @@ def make_plan(
     return tasks
 
 
-def _another_source(run: FoundRun, digest: str) -> str:
+def _another_source(run: StoredRun, digest: str) -> str:
     if run.is_published or {digest, *ACCEPTED_DIGESTS}.issuperset(run.record.digests):
         return ""
     return f"the package's source was {', then '.join(run.record.digests)} and is {digest} (--accept-source)"
 
 
 def _task(
-    system: System, resolved: Resolved, seed: int, counting: list[FoundRun], rejected: list[str], retry_failed: bool
+    system: System, resolved: Resolved, seed: int, counting: list[StoredRun], rejected: list[str], retry_failed: bool
 ) -> Task:
-    def newest(*statuses: str) -> FoundRun | None:
+    def newest(*statuses: str) -> StoredRun | None:
         return next((run for run in reversed(counting) if run.record.status in statuses), None)
 
     if (done := newest("finished")) is not None:

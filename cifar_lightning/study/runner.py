@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cifar_lightning.errors import ConfigError, OutputError, UserError
 from cifar_lightning.study.metrics import METRICS
 from cifar_lightning.study.plan import Task
-from cifar_lightning.study.store import FoundRun, find_runs
+from cifar_lightning.study.store import StoredRun, find_runs
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
@@ -168,7 +168,7 @@ def _prepare(slot: Slot) -> Callable[[], None]:
     return prepare
 
 
-def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, FoundRun]]) -> float | None:
+def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, StoredRun]]) -> float | None:
     """Seconds that the due runs take one after the other; None where no run has finished.
 
     A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
@@ -204,7 +204,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _epoch_s(run: FoundRun) -> float:
+def _epoch_s(run: StoredRun) -> float:
     timings = run.record.timings
     return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
 

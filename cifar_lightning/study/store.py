@@ -10,7 +10,7 @@ from cifar_lightning.runs.settings import differing, settings_of, without_folder
 
 
 @dataclass(frozen=True)
-class FoundRun:
+class StoredRun:
     """A run that is there already."""
 
     content: RunFiles
@@ -47,7 +47,7 @@ class FoundRun:
         return self.folder / name if self.folder and (self.folder / name).is_file() else None
 
 
-def find_runs(logs: Path, published: Path | None, system: str) -> list[FoundRun]:
+def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun]:
     """Every run that lies where this system's runs do, in the order of their starts.
 
     Args:
@@ -68,12 +68,12 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[FoundRun]
         is_published = name in archived and archived[name] == content.without_folders()
         if is_published:
             del archived[name]
-        found.append(FoundRun(content, name, path.parent, is_published))
-    found += [FoundRun(content, name, None, is_published=True) for name, content in archived.items()]
+        found.append(StoredRun(content, name, path.parent, is_published))
+    found += [StoredRun(content, name, None, is_published=True) for name, content in archived.items()]
     return sorted(found, key=lambda run: (run.record.started_at, run.name))
 
 
-def why_not(run: FoundRun, settings: dict[str, Any]) -> str:
+def why_not(run: StoredRun, settings: dict[str, Any]) -> str:
     """What makes `run` another experiment than `settings`; empty where it is the same one."""
     ran = settings_of(run.record.config)
     if "trainer.precision" not in settings:

@@ -123,7 +123,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     fits: dict[str, dict[str, float]] = {}
     if calibrates:
         validated = {view: score(experiment, trainer, "validate", tta) for view, tta in views.items()}
-        fits = {view: calibration.fit(its.logits, its.labels, names) for view, its in validated.items()}
+        fits = {view: calibration.fit(scored.logits, scored.labels, names) for view, scored in validated.items()}
     scores = {view: score(experiment, trainer, verb, tta) for view, tta in views.items()}
     if calibrates and loaded.changed_on_disk:
         raise CheckpointError(
@@ -131,10 +131,10 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
             "gone is of no use: calibrate when the training has ended, or a copy of the file"
         )
     after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
-    sections = {view: its.evaluation.to_dict() for view, its in scores.items()}
-    for view, its in after.items():
-        error, temperature = its.evaluation.calibration_error, fits[view]["temperature"]
-        calibrated = {"temperature": temperature, "loss": its.evaluation.loss, "calibration_error": error}
+    sections = {view: scored.evaluation.to_dict() for view, scored in scores.items()}
+    for view, scored in after.items():
+        error, temperature = scored.evaluation.calibration_error, fits[view]["temperature"]
+        calibrated = {"temperature": temperature, "loss": scored.evaluation.loss, "calibration_error": error}
         sections[view]["calibrated"] = calibrated
     folder = (run_dir.run_of(path) or path.parent) if is_rank_zero() else scratch_folder()
     data = experiment.datamodule
@@ -150,19 +150,19 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
     write_json(folder / f"{verb}.json", result)
     written = [folder / f"{verb}.json", folder / f"{verb}_reliability.png"]
     charts = {
-        f"{name} error {its.evaluation.calibration_error:.4f}": reliability(its.logits, its.labels)
-        for name, its in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
-        if its is not None
+        f"{name} error {scored.evaluation.calibration_error:.4f}": reliability(scored.logits, scored.labels)
+        for name, scored in (("calibration", scores["none"]), ("calibrated:", after.get("none")))
+        if scored is not None
     }
     figures.save(figures.reliability(charts, f"{data.source}, {verb}: how sure, how right"), written[1])
     if fits and is_rank_zero():
         fitted_on = f"the validation split, {data.sizes['val']:,} images, {data.source}"
         written.append(calibration.store(path, loaded.sha256, fits, fitted_on))
     _print(verb, scores["none"].evaluation, f"{path}, {data.source}")
-    for view, its in scores.items():
+    for view, scored in scores.items():
         named = [] if view == "none" else [f"TTA {view}"]
         if named:
-            print(summary_line(verb, its.evaluation, ", ".join(["the same weights", *named])))
+            print(summary_line(verb, scored.evaluation, ", ".join(["the same weights", *named])))
         if view in after:
             fitted = f"temperature {fits[view]['temperature']:.3f}, fitted on the validation split"
             print(summary_line(verb, after[view].evaluation, ", ".join([*named, fitted])))

@@ -1,26 +1,17 @@
 """Whether two runs are the same run, bit for bit."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from run_folders import record_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lightning.runs import checkpoint
 
 # Wall-clock seconds, and what names the folder.
 OTHERWISE = ("Timing", "best", "last")
-
-
-def only_run(logs: Path | str = "lightning_logs") -> Path:
-    (folder,) = Path(logs).glob("*/*")
-    return folder
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
 def content_of(folder: Path, which: str = "last") -> dict[str, Any]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.comparison import only_run
 from faults.forked import ForkServer
 from faults.injections import TINY_TRAINED
 from faults.scenes import EVERYTHING
+from run_folders import only_run
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
 """The runs that the matrix cuts, and how they are brought to an end."""
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
-from faults.comparison import only_run
 from faults.forked import Fault, ForkServer
+from run_folders import only_run, wait_for_the_next_second
 from tiny import TINY_FLAGS
 
 # Everything that has a state: augmentation, dropout (the net's own), a schedule, averaged weights, Muon, bf16.
@@ -23,11 +22,6 @@ STEPS = 15  # 5 an epoch
 def at(hook: str, step: int, deed: str, **settings: object) -> Fault:
     """The fault of that name."""
     return ("at", {"hook": hook, "step": step, "deed": deed, **settings})
-
-
-def wait_for_the_next_second() -> None:
-    """TensorBoard reads a run's files in the order of their names, which hold the second they were made in."""
-    time.sleep(1 - time.time() % 1)
 
 
 def until_it_ends(cli: ForkServer, cuts: list[list[Fault]]) -> Path:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from faults.comparison import content_of, differences, only_run
+from faults.comparison import content_of, differences
 from faults.forked import ForkServer
 from faults.injections import TINY_TRAINED
 from faults.scenes import Bomb, at
+from run_folders import only_run
 from tiny import TINY_FLAGS
 
 from cifar_lightning.errors import CheckpointError

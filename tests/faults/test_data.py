@@ -13,10 +13,10 @@ import pytest
 from data.folders import names_in, state_of
 from data.loopback import Loopback
 from data.official_format import Member, file_member, special_member, tar_gz
-from faults.comparison import record_of
 from faults.forked import Fault, ForkServer
 from faults.injections import TINY_TRAINED
 from faults.scenes import Bomb
+from run_folders import record_of
 from tiny import TINY_FLAGS
 
 from cifar_lightning.data.download import ARCHIVE, FOLDER, LOCK_NAME

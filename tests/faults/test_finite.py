@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from faults.comparison import content_of, differences, only_run, record_of, run_differences
+from faults.comparison import content_of, differences, run_differences
 from faults.forked import Fault, ForkServer
 from faults.scenes import EVERYTHING
+from run_folders import only_run, record_of
 
 pytestmark = pytest.mark.slow
 

@@ -5,10 +5,11 @@ import random
 from pathlib import Path
 
 import pytest
-from faults.comparison import curves_of, epochs_of, only_run, run_differences
+from faults.comparison import curves_of, epochs_of, run_differences
 from faults.forked import Fault, ForkServer
 from faults.injections import SAVE_PLACES
-from faults.scenes import EVERYTHING, STEPS, at, until_it_ends, wait_for_the_next_second
+from faults.scenes import EVERYTHING, STEPS, at, until_it_ends
+from run_folders import only_run, wait_for_the_next_second
 
 from cifar_lightning.runs import checkpoint
 

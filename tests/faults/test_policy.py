@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from faults.comparison import content_of, only_run
+from faults.comparison import content_of
 from faults.forked import ForkServer
 from faults.scenes import at
+from run_folders import only_run
 from tiny import TINY_FLAGS
 
 from cifar_lightning.runs import checkpoint

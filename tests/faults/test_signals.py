@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from faults.comparison import content_of, only_run, record_of, run_differences
+from faults.comparison import content_of, run_differences
 from faults.forked import Fault, ForkServer
 from faults.injections import SAVE_PLACES
-from faults.scenes import EVERYTHING, assert_no_remains, at, wait_for_the_next_second
+from faults.scenes import EVERYTHING, assert_no_remains, at
+from run_folders import only_run, record_of, wait_for_the_next_second
 
 pytestmark = pytest.mark.slow
 

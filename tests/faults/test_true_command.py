@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.comparison import epochs_of, only_run, record_of, run_differences
-from faults.scenes import assert_no_remains, wait_for_the_next_second
+from faults.comparison import epochs_of, run_differences
+from faults.scenes import assert_no_remains
+from run_folders import only_run, record_of, wait_for_the_next_second
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
 
-from cifar_lightning.errors import PictureError
+from cifar_lightning.errors import ImageError
 from cifar_lightning.inference import preprocess
 from cifar_lightning.inference.preprocess import decode, to_pixels
 
@@ -138,7 +138,7 @@ def test_16_bits_are_scaled_and_rounded(value: int, expected: int, suffix: str, 
 def test_32_bit_pixels_have_no_known_range(tmp_path: Path) -> None:
     for values in (np.full((40, 40), 0.5, dtype=np.float32), np.full((40, 40), 99, dtype=np.int32)):
         path = saved(tmp_path / "a.tiff", Image.fromarray(values))
-        with pytest.raises(PictureError, match="32-bit pixels, whose range is not known"):
+        with pytest.raises(ImageError, match="32-bit pixels, whose range is not known"):
             decode(path)
 
 
@@ -167,7 +167,7 @@ def test_a_decompression_bomb_is_never_decoded(
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(*size))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
-    with pytest.raises(PictureError, match=r"announces .*pixels; at most 67,108,864 are decoded"):
+    with pytest.raises(ImageError, match=r"announces .*pixels; at most 67,108,864 are decoded"):
         decode(path)
 
 
@@ -184,19 +184,19 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     }
     for name, (content, reason) in cases.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(PictureError, match=reason):
+        with pytest.raises(ImageError, match=reason):
             decode(tmp_path / name)
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     for name in ("folder.png", "pipe.png"):
-        with pytest.raises(PictureError, match="is not a file"):
+        with pytest.raises(ImageError, match="is not a file"):
             decode(tmp_path / name)
-    with pytest.raises(PictureError, match="No such file"):
+    with pytest.raises(ImageError, match="No such file"):
         decode(tmp_path / "nowhere.png")
     monster = tmp_path / "large.png"
     monster.touch()
     os.truncate(monster, preprocess.MAX_BYTES + 1)  # takes no room on the disk
-    with pytest.raises(PictureError, match="bytes; at most"):
+    with pytest.raises(ImageError, match="bytes; at most"):
         decode(monster)
 
 
@@ -212,6 +212,6 @@ def test_broken_bytes_are_a_picture_or_one_clear_error(kind: str) -> None:
             content[position] = generator.integers(256)
         try:
             outcome: object = decode(io.BytesIO(bytes(content))).shape
-        except PictureError as error:
+        except ImageError as error:
             outcome = "\n" in str(error)
         assert outcome in ((32, 32, 3), False)

@@ -13,7 +13,7 @@ from cifar_lightning.runs import environment, record
 from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Resolved, Task, make_plan, resolve
 from cifar_lightning.study.runner import Slot, allocate_devices, command, duration, estimate_s
 from cifar_lightning.study.spec import read_study
-from cifar_lightning.study.store import FoundRun, find_runs
+from cifar_lightning.study.store import StoredRun, find_runs
 
 LOGS = Path("lightning_logs/tiny")
 STUDY = """\
@@ -135,7 +135,7 @@ def test_a_failure_stays_until_it_is_tried_again() -> None:
     assert planned(retry_failed=True)[0].action == NEW
 
 
-def publish_run(run: FoundRun, published: Path) -> Path:
+def publish_run(run: StoredRun, published: Path) -> Path:
     target = published / "runs" / "tiny-plain" / f"{run.name}.json"
     record.write_run(target, run.content)
     return target

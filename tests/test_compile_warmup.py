@@ -32,8 +32,7 @@ class Noting(nn.Module):
 
 @pytest.fixture
 def trainer() -> Trainer:
-    layout = SimpleNamespace(test_images=50)
-    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44, "val": 12}, layout=layout)
+    data = SimpleNamespace(batch_size=8, eval_batch_size=20, sizes={"train": 44, "val": 12}, test_images=50)
     settings = SimpleNamespace(
         datamodule=data, world_size=1, precision_plugin=MixedPrecision("bf16-mixed", device="cpu")
     )
