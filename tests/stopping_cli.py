@@ -8,7 +8,7 @@ from typing import Any
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.cli import main
 
-STEP = 320
+STEP = 184
 
 
 def stop(self: Classifier, batch: Any, batch_idx: int) -> None:

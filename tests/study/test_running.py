@@ -91,7 +91,9 @@ def test_runs_side_by_side_with_one_that_fails(capfd: pytest.CaptureFixture[str]
     record = json.loads(next(LOGS.glob("plain/*/*-s1/run.json")).read_text())
     if jobs == "2":
         assert record["hardware"]["threads"] == len(os.sched_getaffinity(0)) // 2
-    assert record["command"].startswith("python -m cifar_lightning fit --config base.yaml --seed_everything=1")
+    assert record["command"].startswith(
+        "python -m cifar_lightning fit --config base.yaml --data.source=sample --seed_everything=1"
+    )
     table = json.loads((LOGS / "study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "failed"]
     assert table["systems"][0]["metrics"]["test_accuracy"]["n"] == 1
