@@ -16,7 +16,7 @@ from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
 from cifar_lightning.study.plan import DONE, FAILED, Task, make_plan, resolve
-from cifar_lightning.study.runner import StudyProgress, duration, estimate_s, execute, locked, make_slots
+from cifar_lightning.study.runner import duration, estimate_s, execute, locked, make_slots
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 from cifar_lightning.study.tensorboard import write_means
@@ -60,8 +60,7 @@ def main(argv: list[str]) -> int:
         if not arguments.gather:
             tasks = plan(arguments.retry_failed)  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            with StudyProgress(tasks, logs) as progress:
-                failed_now = execute(tasks, slots, logs, lock, progress, again)
+            failed_now = execute(tasks, slots, logs, lock, again)
             tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]

@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from cifar_lightning.errors import ConfigError, OutputError, UserError
 from cifar_lightning.study.metrics import METRICS
@@ -130,6 +129,10 @@ class Child:
         reported = EPOCH_LINE.findall(self._output())
         return int(reported[-1]) if reported else self.task.run.epochs if self.task.run else 0
 
+    def progress(self) -> str:
+        """What the run is and how far."""
+        return f"{self.task.system.name} s{self.task.seed} epoch {self.epoch()}/{self.task.resolved.max_epochs}"
+
     def error_line(self) -> str:
         """The error line of a run that failed, or the last line of its output."""
         lines = [line.strip() for line in self._output().splitlines() if line.strip()]
@@ -213,92 +216,6 @@ def _epoch_flop(task: Task, training_images: float) -> float:
     return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))
 
 
-class StudyProgress:
-    """Prints a line for each run that ends; on a terminal a bar shows the work that is done.
-
-    Work is counted in FLOPs, so that a long run or a wider net takes its part of the bar.
-
-    Args:
-        tasks: the plan.
-        logs: the study's folder.
-    """
-
-    def __init__(self, tasks: Sequence[Task], logs: Path) -> None:
-        self.logs = logs
-        self.console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._due = [task for task in tasks if task.is_due]
-        self._ended = 0
-        self._work_done = 0.0
-        self._work = sum(_work(task, task.epochs_left) for task in self._due)
-        self._began_at = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[left]}", markup=False),
-            console=self.console,
-            auto_refresh=False,  # drawn when the runs are looked at: a thread would take its share of the machine
-            transient=True,
-            expand=True,
-            disable=not self.console.is_terminal,
-        )
-        self._bar_task = self._bar.add_task("", total=max(self._work, 1), left="")
-
-    def __enter__(self) -> "StudyProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """Prints a line that stays."""
-        self.console.print(text)
-        self.console.file.flush()
-
-    def show(self, running: Sequence[Child]) -> None:
-        """Draws the bar anew."""
-        if not self.console.is_terminal:
-            return
-        done = self._work_done + sum(
-            _work(child.task, child.epoch() - (child.task.resolved.max_epochs - child.task.epochs_left))
-            for child in running
-        )
-        elapsed_s = time.monotonic() - self._began_at
-        left = f"{duration(elapsed_s * (self._work - done) / done)} left" if done > 0 else ""
-        now = ", ".join(
-            f"{child.task.system.name} s{child.task.seed} epoch {child.epoch()}/{child.task.resolved.max_epochs}"
-            for child in running
-        )
-        text = f"{self._ended} of {len(self._due)} runs  {now}"
-        self._bar.update(self._bar_task, description=text, completed=done, left=left)
-        self._bar.refresh()
-
-    def ended(self, child: Child) -> bool:
-        """Prints the run's line. Returns whether it finished."""
-        self._ended += 1
-        self._work_done += _work(child.task, child.task.epochs_left)
-        task, exit_code = child.task, child.process.returncode
-        name = f"{task.system.name:<{max(len(other.system.name) for other in self._due)}}  seed {task.seed}"
-        found = [run for run in find_runs(self.logs, None, task.system.name) if run.seed == task.seed]
-        if exit_code == 0 and found:
-            run = found[-1]
-            accuracy, loss = (
-                METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss")
-            )
-            took = duration(run.record.timings["train_s"])
-            self.say(f"{name}  test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}")
-        elif exit_code in (130, 143):
-            self.say(f"{name}  stopped in epoch {child.epoch() + 1}, goes on next time")
-        else:
-            how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-            self.say(f"{name}  FAILED ({how}): {child.error_line()}; see {child.log}")
-        return exit_code == 0
-
-
-def _work(task: Task, epochs: int) -> float:
-    return task.resolved.train_flop_per_image * max(epochs, 0)
-
-
 class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong
     """The user ended the study; its runs have saved where they were."""
 
@@ -350,17 +267,14 @@ def locked(logs: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def execute(
-    tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, progress: StudyProgress, again: str
-) -> int:
-    """Runs every task that is due.
+def execute(tasks: Sequence[Task], slots: Sequence[Slot], logs: Path, lock: BinaryIO, again: str) -> int:
+    """Runs every task that is due, and prints a line for each run that ends. On a terminal a line says what is running.
 
     Args:
         tasks: the plan.
         slots: at most one run in each at a time.
         logs: the study's folder.
         lock: from `locked`.
-        progress: is told what happens.
         again: the command that resumes the study.
 
     Returns:
@@ -369,25 +283,47 @@ def execute(
     Raises:
         StudyStopped: Ctrl-C or SIGTERM.
     """
-    waiting = [task for task in tasks if task.is_due]
-    free, running = list(reversed(slots)), list[Child]()
+    due = [task for task in tasks if task.is_due]
+    width = max((len(task.system.name) for task in due), default=0)
+    waiting, free, running = list(due), list(reversed(slots)), list[Child]()
     passed_on = failures = 0
-    with _noted_signals() as received:
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with _noted_signals() as received, console.status("", refresh_per_second=1) as status:
         while running or (waiting and not received):
             while free and waiting and not received:
                 running.append(Child(waiting.pop(0), logs, free.pop(), lock.fileno()))
             time.sleep(POLL_S)
             for signum in received[passed_on:]:
-                progress.say(f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)")
+                console.print(
+                    f"{signal.Signals(signum).name}: {len(running)} run(s) save and stop (once more: at once)"
+                )
                 for child in running:
                     child.process.send_signal(signum)  # nothing where it has ended
                 passed_on += 1
             for child in [child for child in running if child.process.poll() is not None]:
                 running.remove(child)
                 free.append(child.slot)
-                if not progress.ended(child) and not received:
-                    failures += 1
-            progress.show(running)
+                console.print(f"{child.task.system.name:<{width}}  seed {child.task.seed}  {_outcome(child, logs)}")
+                console.file.flush()
+                failures += child.process.returncode != 0 and not received
+            if console.is_terminal:
+                done = len(due) - len(waiting) - len(running)
+                status.update(f"{done} of {len(due)} runs  {', '.join(child.progress() for child in running)}")
     if received:
         raise StudyStopped(f"stopped; go on with: {again}", received[0])
     return failures
+
+
+def _outcome(child: Child, logs: Path) -> str:
+    """How a run has ended, as its line says it."""
+    task, exit_code = child.task, child.process.returncode
+    found = [run for run in find_runs(logs, None, task.system.name) if run.seed == task.seed]
+    if exit_code == 0 and found:
+        run = found[-1]
+        accuracy, loss = (METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss"))
+        took = duration(run.record.timings["train_s"])
+        return f"test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}"
+    if exit_code in (130, 143):
+        return f"stopped in epoch {child.epoch() + 1}, goes on next time"
+    how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return f"FAILED ({how}): {child.error_line()}; see {child.log}"
