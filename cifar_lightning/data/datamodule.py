@@ -19,7 +19,7 @@ Split = tuple[Tensor, Tensor]
 Source = Literal["auto", "official", "sample"]
 
 FALLBACK = """\
-data    CIFAR-10 is not here and cannot be had: {reason}
+data    {reason}.
         This run uses the SAMPLE in the package instead: 5,000 training and 1,000 test images of CIFAR-10.
         Its figures are about the sample and are NOT results on CIFAR-10.
         The whole set: python -m cifar_lightning data, or --data.root FOLDER. To insist on it: --data.source official"""
