@@ -27,13 +27,13 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "test": ("cifar_lightning.training.evaluate", "test", "score a checkpoint on the 10,000 test images"),
     "predict": ("cifar_lightning.inference.command", "main", "classify images of your own, or the test set"),
     "export": ("cifar_lightning.inference.export", "main", "write the trained net as one file: ONNX or torch"),
-    "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop a picture, see the verdict"),
+    "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop an image, see what the net says"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
     "record": (
         "cifar_lightning.runs.results",
         "main",
-        "copy a finished run into results/ and the README's table",
+        "copy a finished run into results/ and its table",
     ),
 }
 
@@ -42,7 +42,7 @@ FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to r
 EXAMPLES = """\
 examples:
   python -m cifar_lightning fit                                 the report's CNN, 45,000/5,000 split
-  python -m cifar_lightning fit --config configs/report/final.yaml
+  python -m cifar_lightning fit --config report/final                   a recipe, by its name or path
   python -m cifar_lightning fit --model.net.dropout 0 --trainer.max_epochs 100
   python -m cifar_lightning fit --ckpt last                     go on with the newest run
   python -m cifar_lightning test --ckpt best                    or last, or a path
