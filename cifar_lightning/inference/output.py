@@ -70,11 +70,7 @@ def table(rows: Sequence[Row], k: int) -> Iterator[str]:
 
 
 def write(path: Path, rows: Sequence[Row], k: int, predictor: Predictor) -> None:
-    """Replaces `path`, in the format of its suffix, by all rows, those that failed included.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Replaces `path`, in its suffix's format, by all rows, failed ones included; raises OutputError if it cannot."""
     records = [_record(row, k, predictor) for row in rows]
     suffix = path.suffix.lower()
     if suffix == ".csv":

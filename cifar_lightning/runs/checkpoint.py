@@ -201,19 +201,11 @@ class SafeCheckpointIO(TorchCheckpointIO):
         self._loaded = loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replaces the file at once.
-
-        Raises:
-            OutputError: the disk is full, or the folder cannot be written; the old file is as it was.
-        """
+        """Replaces the file at once, as `write` does."""
         write(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads it to the CPU, without running any code that it may hold, whatever `weights_only` says.
-
-        Raises:
-            CheckpointError: it cannot be read, is damaged, or is not one of ours.
-        """
+        """Reads it to the CPU, as `load` does, whatever `map_location` and `weights_only` say."""
         loaded, self._loaded = self._loaded, None  # once only: the optimizer goes on in these very tensors
         if loaded is None or loaded.path != Path(path) or loaded.changed_on_disk:
             loaded = load(Path(path))

@@ -59,11 +59,7 @@ def place(hardware: dict[str, Any]) -> str:
 
 
 def hardware(accelerator: str) -> dict[str, Any]:
-    """Names and sizes that explain a speed; no name of the host.
-
-    Args:
-        accelerator: Lightning's name of the one in use; the GPU is named only where it is 'cuda'.
-    """
+    """Names and sizes that explain a speed, a GPU's where `accelerator` is 'cuda'; no name of the host."""
     found: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -82,12 +78,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(device: torch.device, devices: int) -> dict[str, Any]:
-    """What a training's numbers depend on to the last bit beside its configuration.
-
-    Args:
-        device: that it runs on.
-        devices: how many of them.
-    """
+    """What the numbers of a training on `devices` devices depend on to the last bit beside its configuration."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "devices": devices,
