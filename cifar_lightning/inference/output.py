@@ -22,19 +22,12 @@ SUFFIXES = (".csv", ".json", ".jsonl")
 
 @dataclass(frozen=True)
 class Row:
-    """An image's line.
+    """An image's line."""
 
-    Args:
-        name: of the file, or the number in the test set.
-        prediction: None where the image could not be read.
-        error: why it could not.
-        label: the true class, where it is known.
-    """
-
-    name: str
-    prediction: Prediction | None = None
-    error: str = ""
-    label: str = ""
+    name: str  # of the file, or the number in the test set
+    prediction: Prediction | None = None  # None where the image could not be read
+    error: str = ""  # why it could not
+    label: str = ""  # the true class, where it is known
 
 
 def printable(name: str) -> str:

@@ -38,23 +38,14 @@ FOLDERS = ("data.root", "trainer.default_root_dir")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of this project as it was when it was read; a training may have replaced the file since.
-
-    Args:
-        path: the file.
-        content: what Lightning saved, with our section under `KEY`; its tensors are on the CPU.
-        sha256: of the file's bytes, hexadecimal.
-        config: the resolved configuration of the run that wrote it.
-        epochs: how many are finished.
-        file_id: which file `path` was.
-    """
+    """A checkpoint of this project as it was when it was read; a training may have replaced the file since."""
 
     path: Path
-    content: dict[str, Any]
-    sha256: str
-    config: dict[str, Any]
-    epochs: int
-    file_id: tuple[int, int] | None
+    content: dict[str, Any]  # what Lightning saved, with our section under `KEY`; its tensors are on the CPU
+    sha256: str  # of the file's bytes, hexadecimal
+    config: dict[str, Any]  # the resolved configuration of the run that wrote it
+    epochs: int  # how many are finished
+    file_id: tuple[int, int] | None  # which file `path` was
 
     @property
     def identity(self) -> dict[str, Any]:

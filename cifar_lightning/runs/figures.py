@@ -50,10 +50,8 @@ def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_
 def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Figure:
     """Loss and accuracy against the epoch, training and (where there is one) validation in one chart each.
 
-    Args:
-        rows: one per epoch, with `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`.
-        title: printed above.
-        label_smoothing: of the training's loss; said beside its curve where there is any.
+    Each of `rows` has `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`. The
+    `label_smoothing` of the training's loss is said beside its curve.
     """
     smoothed = f"training (targets smoothed by {label_smoothing:g})" if label_smoothing else "training"
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
