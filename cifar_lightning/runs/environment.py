@@ -31,14 +31,10 @@ def accelerator_of(flag: str) -> str:
 
 
 def native_precision(accelerator: str) -> str:
-    """The Trainer precision for where none is given: 'bf16-mixed' where the hardware multiplies bf16 faster.
+    """The Trainer precision for 'cpu', 'cuda' or 'mps' where none is given.
 
-    Args:
-        accelerator: Lightning's name of the one in use: 'cpu', 'cuda' or 'mps'.
-
-    Returns:
-        'bf16-mixed' on CUDA capability 8.0 and up, on x86 with AMX, on AMD's with AVX-512 BF16 and on Apple's GPU from
-        macOS 14 on; else '32-true'.
+    'bf16-mixed' where the hardware multiplies bf16 faster: on CUDA capability 8.0 and up, on x86 with AMX, on AMD's
+    with AVX-512 BF16 and on Apple's GPU from macOS 14 on; else '32-true'.
     """
     if accelerator == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
