@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from cifar_lightning.data.download import CIFAR10, FOLDER, Layout, Prepared, Root, prepare, resolve_root
+from cifar_lightning.data.download import CIFAR10, FOLDER, Layout, Root, prepare, resolve_root
 from cifar_lightning.errors import ConfigError, did_you_mean
 
 _PROGRAM = "python -m cifar_lightning data"
@@ -19,9 +19,12 @@ def main(argv: list[str], layout: Layout = CIFAR10) -> int:
     """Print what lies where, and how it came there. Returns 0; raises ConfigError, DataError or OutputError."""
     root = _parse(argv)
     prepared = prepare(root, download=True, full_check=True, layout=layout)
+    story = f"{'repaired, ' if prepared.repaired else ''}{prepared.action} from {prepared.source}"
+    if prepared.action == "present":
+        story = "already there"
     print(
         f"CIFAR-10: {layout.train_images:,} training and {layout.test_images:,} test images in "
-        f"{(root.path / FOLDER).absolute()} ({len(layout.files)} files, MD5 verified), {_story(prepared)}"
+        f"{(root.path / FOLDER).absolute()} ({len(layout.files)} files, MD5 verified), {story}"
     )
     return 0
 
@@ -44,9 +47,3 @@ def _parse(argv: list[str]) -> Root:
         name = unknown[0].partition("=")[0]
         parser.error(f"unknown argument {name}{did_you_mean(name, [*_ROOT_FLAGS, '--help'])}")
     return resolve_root(options.root)
-
-
-def _story(prepared: Prepared) -> str:
-    if prepared.action == "present":
-        return "already there"
-    return f"{'repaired, ' if prepared.repaired else ''}{prepared.action} from {prepared.source}"

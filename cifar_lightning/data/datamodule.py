@@ -1,6 +1,5 @@
 """CIFAR10DataModule: the official files, or the sample in the package, as splits in memory and loaders over them."""
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -112,9 +111,7 @@ class CIFAR10DataModule(LightningDataModule):
         self.may_fall_back = source == "auto" and not self.root.given_by
         self.seed = seed
         self.class_names: tuple[str, ...] = ()
-        self._train: Split | None = None
-        self._val: Split | None = None
-        self._test: Split | None = None
+        self._splits: dict[str, Split] = {}
 
     @property
     def source(self) -> str:
@@ -124,8 +121,7 @@ class CIFAR10DataModule(LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """Images per split that is loaded."""
-        splits = {"train": self._train, "val": self._val, "test": self._test}
-        return {name: len(split[1]) for name, split in splits.items() if split is not None}
+        return {name: len(self._splits[name][1]) for name in ("train", "val", "test") if name in self._splits}
 
     def prepare_data(self) -> None:
         """Makes sure that the files are there; downloads them only where the user named no place.
@@ -151,7 +147,7 @@ class CIFAR10DataModule(LightningDataModule):
             DataError: a file is damaged.
             ConfigError: `val_size` or `batch_size` does not fit the data.
         """
-        if stage in ("fit", "validate") and self._train is None:
+        if stage in ("fit", "validate") and "train" not in self._splits:
             images, labels = self._read(train=True)
             val_size = self.val_size // 10 if self.is_sample else self.val_size
             if val_size >= len(labels):
@@ -163,11 +159,11 @@ class CIFAR10DataModule(LightningDataModule):
                     f"give at most {len(train)}"
                 )
             # index_select, unlike images[...], gives contiguous images, whatever the order of the memory it reads.
-            self._train = images.index_select(0, train), labels[train]
-            self._val = images.index_select(0, val), labels[val]
-        if stage == "test" and self._test is None:
+            self._splits["train"] = images.index_select(0, train), labels[train]
+            self._splits["val"] = images.index_select(0, val), labels[val]
+        if stage == "test" and "test" not in self._splits:
             images, labels = self._read(train=False)
-            self._test = images.contiguous(), labels
+            self._splits["test"] = images.contiguous(), labels
 
     def train_dataloader(self) -> TensorLoader:
         """Batches of the training split, in a new order each epoch, augmented.
@@ -175,15 +171,15 @@ class CIFAR10DataModule(LightningDataModule):
         Raises:
             ValueError: `batch_size` cannot be shared out evenly among the devices.
         """
-        return self._loader(self._train, batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
+        return self._loader("train", batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
         """Batches of the validation split in their order; an empty list (no validation) where `val_size` is 0."""
-        return self._loader(self._val, batch_size=self.eval_batch_size, shuffle=False) if self.val_size else []
+        return self._loader("val", batch_size=self.eval_batch_size, shuffle=False) if self.val_size else []
 
     def test_dataloader(self) -> TensorLoader:
         """All test images in the official order."""
-        return self._loader(self._test, batch_size=self.eval_batch_size, shuffle=False)
+        return self._loader("test", batch_size=self.eval_batch_size, shuffle=False)
 
     @property
     def test_images(self) -> int:
@@ -192,13 +188,11 @@ class CIFAR10DataModule(LightningDataModule):
 
     def images_of(self, split: str) -> Split:
         """A loaded split as it is: uint8 images (N, 32, 32, 3) and int64 labels (N,), for pictures."""
-        images = {"train": self._train, "val": self._val, "test": self._test}[split]
-        assert images is not None, f"the {split} split is not loaded"
-        return images
+        assert split in self._splits, f"the {split} split is not loaded: setup() comes first"
+        return self._splits[split]
 
-    def _loader(self, split: Split | None, **settings: Any) -> TensorLoader:
-        assert split is not None, "setup() comes first"
-        images, labels = split
+    def _loader(self, split: str, **settings: Any) -> TensorLoader:
+        images, labels = self.images_of(split)
         if self.trainer is None:
             return TensorLoader(images, labels, seed=self.seed, **settings)
         # The whole set moves once, so that no batch waits for a copy to the device.
@@ -212,14 +206,12 @@ class CIFAR10DataModule(LightningDataModule):
         if self.is_sample:
             images, labels, _, self.class_names = load_sample(train)
         else:
-            dataset = self._official(self.root.path, train)
+            root = self.root.path
+            try:
+                dataset = self.dataset_class(root, train=train)  # checks every MD5 before it unpickles anything
+            except (RuntimeError, OSError) as error:
+                download.verify(root, self.layout)  # names the file and the fix
+                raise DataError(f"{root}: {error}") from error
             images, labels = dataset.data, np.asarray(dataset.targets, dtype=np.int64)
             self.class_names = tuple(dataset.classes)
         return torch.from_numpy(images), torch.from_numpy(labels)
-
-    def _official(self, root: Path, train: bool) -> CIFAR10:
-        try:
-            return self.dataset_class(root, train=train)  # checks every MD5 before it unpickles anything
-        except (RuntimeError, OSError) as error:
-            download.verify(root, self.layout)  # names the file and the fix
-            raise DataError(f"{root}: {error}") from error

@@ -31,14 +31,8 @@ def training_share(order: Tensor, batch_size: int, rank: int, world_size: int) -
     ranks take equal steps: a last, smaller batch is shared out evenly, and what is left over (fewer images than ranks)
     is dropped.
 
-    Args:
-        order: int64 (N,).
-        batch_size: a multiple of `world_size`.
-        rank: from 0 to below `world_size`.
-        world_size: the number of processes.
-
-    Returns:
-        int64 (N // world_size or fewer,), to be cut into batches of `batch_size // world_size`.
+    Of `order`, int64 (N,), and a `batch_size` that is a multiple of `world_size`, this gives int64 (N // world_size or
+    fewer,), to be cut into batches of `batch_size // world_size`.
     """
     whole = len(order) // batch_size * batch_size
     full = order[:whole].view(-1, world_size, batch_size // world_size)[:, rank].flatten()

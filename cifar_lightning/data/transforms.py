@@ -66,14 +66,9 @@ class Draws(NamedTuple):
 
 
 def draw(augmentation: Augmentation, size: int, epoch: int, first: Generator, current: Generator) -> Draws:
-    """Draws for `size` images of 32x32.
+    """Draws for `size` images of 32x32 in `epoch`, counted from 0, whose generator is `current`.
 
-    Args:
-        augmentation: the ranges.
-        size: how many images.
-        epoch: from 0.
-        first: the generator of epoch 0, for what alternates from there.
-        current: the generator of `epoch`.
+    `first` is the generator of epoch 0, for what alternates from there.
     """
     # All are drawn, needed or not, so that switching one on leaves the others as they are.
     coins = torch.rand(size, generator=current) < 0.5

@@ -87,12 +87,9 @@ class ExportedNet(nn.Module):
 
 
 def export_net(kind: str, net: nn.Module, metadata: Mapping[str, str]) -> bytes:
-    """The content of a file that takes a batch of any size.
+    """The content of an 'onnx' or 'torch' file that takes a batch of any size, with `metadata` in it.
 
-    Args:
-        kind: 'onnx' or 'torch'.
-        net: maps uint8 (N, 32, 32, 3) to float32 (N, C).
-        metadata: texts by their names, which go into the file.
+    The net maps uint8 (N, 32, 32, 3) to float32 (N, C).
     """
     example = (torch.zeros(2, 32, 32, 3, dtype=torch.uint8),)  # not one: a size of 1 would be taken for a constant
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():

@@ -14,17 +14,11 @@ from cifar_lightning.inference.preprocess import Pixels
 
 @dataclass
 class Found:
-    """The images that were named.
+    """The images that were named, in the order given, each folder and pattern sorted."""
 
-    Args:
-        files: in the order given, each folder and pattern sorted; what is named twice is there twice.
-        problems: what was named, or lies in a folder that was, and leads to no image: the name and the reason.
-        left_out: how many files in the folders have no image's suffix.
-    """
-
-    files: list[Path] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    left_out: int = 0
+    files: list[Path] = field(default_factory=list)  # what is named twice is there twice
+    problems: list[tuple[str, str]] = field(default_factory=list)  # what leads to no image: the name and the reason
+    left_out: int = 0  # how many files in the folders have no image's suffix
 
 
 def find_images(names: Sequence[str]) -> Found:

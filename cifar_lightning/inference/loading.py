@@ -19,29 +19,17 @@ from cifar_lightning.runs import checkpoint
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint holds for its use.
-
-    Args:
-        path: the file.
-        sha256: the file's digest, hexadecimal.
-        model: the net with its weights, in evaluation mode, on the CPU.
-        class_names: in the order of the net's outputs.
-        recipe: the name of the configuration that was trained.
-        seed: of that training.
-        source: what it was trained on: 'CIFAR-10', or its sample.
-        epochs: how many are finished.
-        config: the resolved configuration of the run.
-    """
+    """What a checkpoint holds for its use."""
 
     path: Path
-    sha256: str
-    model: Classifier
-    class_names: tuple[str, ...]
-    recipe: str
-    seed: int
-    source: str
-    epochs: int
-    config: dict[str, Any]
+    sha256: str  # the file's digest, hexadecimal
+    model: Classifier  # the net with its weights, in evaluation mode, on the CPU
+    class_names: tuple[str, ...]  # in the order of the net's outputs
+    recipe: str  # the name of the configuration that was trained
+    seed: int  # of that training
+    source: str  # what it was trained on: 'CIFAR-10', or its sample
+    epochs: int  # how many are finished
+    config: dict[str, Any]  # the resolved configuration of the run
 
     def __str__(self) -> str:
         """In a line: the file and what it is."""

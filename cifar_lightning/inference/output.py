@@ -22,19 +22,12 @@ SUFFIXES = (".csv", ".json", ".jsonl")
 
 @dataclass(frozen=True)
 class Row:
-    """An image's line.
+    """An image's line."""
 
-    Args:
-        name: of the file, or the number in the test set.
-        prediction: None where the image could not be read.
-        error: why it could not.
-        label: the true class, where it is known.
-    """
-
-    name: str
-    prediction: Prediction | None = None
-    error: str = ""
-    label: str = ""
+    name: str  # of the file, or the number in the test set
+    prediction: Prediction | None = None  # None where the image could not be read
+    error: str = ""  # why it could not
+    label: str = ""  # the true class, where it is known
 
 
 def printable(name: str) -> str:
@@ -70,11 +63,7 @@ def table(rows: Sequence[Row], k: int) -> Iterator[str]:
 
 
 def write(path: Path, rows: Sequence[Row], k: int, predictor: Predictor) -> None:
-    """Replaces `path`, in the format of its suffix, by all rows, those that failed included.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Replaces `path`, in its suffix's format, by all rows, failed ones included; raises OutputError if it cannot."""
     records = [_record(row, k, predictor) for row in rows]
     suffix = path.suffix.lower()
     if suffix == ".csv":

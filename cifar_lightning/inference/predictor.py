@@ -19,15 +19,10 @@ from cifar_lightning.runs import calibration, environment, run_dir
 
 @dataclass(frozen=True)
 class Prediction:
-    """The probability of every class for one image.
+    """The probability of every class for one image."""
 
-    Args:
-        probabilities: from 0 to 1, one for each class, together 1.
-        class_names: in the same order.
-    """
-
-    probabilities: tuple[float, ...]
-    class_names: tuple[str, ...]
+    probabilities: tuple[float, ...]  # from 0 to 1, one for each class, together 1
+    class_names: tuple[str, ...]  # in the same order
 
     @property
     def class_index(self) -> int:

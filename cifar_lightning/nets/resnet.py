@@ -6,10 +6,7 @@ from torch import Tensor, nn
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, added to the input (He et al., arXiv 1512.03385).
 
-    Args:
-        in_channels: of the input.
-        out_channels: of both convolutions.
-        stride: of the first; where it or the channels change the shape, a 1x1 convolution does the same to the input.
+    The first has the stride; where it or the channels change the shape, a 1x1 convolution does the same to the input.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:

@@ -91,10 +91,15 @@ class MuonSGD(Optimizer):
         steps: int = 3,
         normalise: bool = True,
     ) -> None:
-        _check_at_least_0(lr=lr, dense_lr=dense_lr, vector_lr=vector_lr, weight_decay=weight_decay)
+        rates = {"lr": lr, "dense_lr": dense_lr, "vector_lr": vector_lr, "weight_decay": weight_decay}
+        for name, value in rates.items():
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        _check_momentum(momentum=momentum, sgd_momentum=sgd_momentum)
+        for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {value}")
         trained = [parameter for parameter in params if parameter.requires_grad]
         sgd_group = {"method": "sgd", "momentum": sgd_momentum}
         groups: list[dict[str, Any]] = [
@@ -172,15 +177,3 @@ def _sgd_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
     )
     for state, buffer in zip(states, buffers, strict=True):
         state["momentum_buffer"] = buffer
-
-
-def _check_at_least_0(**values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")
-
-
-def _check_momentum(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be from 0 to below 1, got {value}")

@@ -70,7 +70,8 @@ class TriangularLR(ProgressLR):
 
     def __init__(self, optimizer: Optimizer, start: float = 0.0, peak: float = 0.0, end: float = 0.0) -> None:
         _check(start=start, end=end)
-        _check_progress(peak=peak)
+        if not 0 <= peak < 1:
+            raise ValueError(f"peak is a point of the training, from 0 to below 1, got {peak}")
         self.start, self.peak, self.end = start, peak, end
         super().__init__(optimizer)
 
@@ -93,7 +94,8 @@ class CosineLR(ProgressLR):
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.0, end: float = 0.0) -> None:
         _check(end=end)
-        _check_progress(warmup=warmup)
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is a point of the training, from 0 to below 1, got {warmup}")
         self.warmup, self.end = warmup, end
         super().__init__(optimizer)
 
@@ -106,9 +108,3 @@ def _check(**shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a share of the rate, from 0 to 1, got {value}")
-
-
-def _check_progress(**points: float) -> None:
-    for name, value in points.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} is a point of the training, from 0 to below 1, got {value}")

@@ -52,11 +52,7 @@ def sweep(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path` at once.
-
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-    """
+    """Replaces `path` at once, in UTF-8; raises OutputError as `write_bytes` does."""
     write_bytes(path, text.encode("utf-8"))
 
 

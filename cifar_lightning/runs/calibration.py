@@ -71,9 +71,8 @@ def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]]
         OutputError: the folder cannot be written.
     """
     path = path_for(checkpoint, sha256)
-    known = _fits(path, sha256)
-    content = {"checkpoint": checkpoint.name, "sha256": sha256, "fitted_on": fitted_on, "fits": {**known, **fits}}
-    write_json(path, content)
+    fits = {**_fits(path, sha256), **fits}
+    write_json(path, {"checkpoint": checkpoint.name, "sha256": sha256, "fitted_on": fitted_on, "fits": fits})
     for old in stale(checkpoint, sha256):
         try:
             old.unlink()

@@ -38,23 +38,14 @@ FOLDERS = ("data.root", "trainer.default_root_dir")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of this project as it was when it was read; a training may have replaced the file since.
-
-    Args:
-        path: the file.
-        content: what Lightning saved, with our section under `KEY`; its tensors are on the CPU.
-        sha256: of the file's bytes, hexadecimal.
-        config: the resolved configuration of the run that wrote it.
-        epochs: how many are finished.
-        file_id: which file `path` was.
-    """
+    """A checkpoint of this project as it was when it was read; a training may have replaced the file since."""
 
     path: Path
-    content: dict[str, Any]
-    sha256: str
-    config: dict[str, Any]
-    epochs: int
-    file_id: tuple[int, int] | None
+    content: dict[str, Any]  # what Lightning saved, with our section under `KEY`; its tensors are on the CPU
+    sha256: str  # of the file's bytes, hexadecimal
+    config: dict[str, Any]  # the resolved configuration of the run that wrote it
+    epochs: int  # how many are finished
+    file_id: tuple[int, int] | None  # which file `path` was
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -201,19 +192,11 @@ class SafeCheckpointIO(TorchCheckpointIO):
         self._loaded = loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Replaces the file at once.
-
-        Raises:
-            OutputError: the disk is full, or the folder cannot be written; the old file is as it was.
-        """
+        """Replaces the file at once, as `write` does."""
         write(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads it to the CPU, without running any code that it may hold, whatever `weights_only` says.
-
-        Raises:
-            CheckpointError: it cannot be read, is damaged, or is not one of ours.
-        """
+        """Reads it to the CPU, as `load` does, whatever `map_location` and `weights_only` say."""
         loaded, self._loaded = self._loaded, None  # once only: the optimizer goes on in these very tensors
         if loaded is None or loaded.path != Path(path) or loaded.changed_on_disk:
             loaded = load(Path(path))

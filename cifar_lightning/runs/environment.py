@@ -31,14 +31,10 @@ def accelerator_of(flag: str) -> str:
 
 
 def native_precision(accelerator: str) -> str:
-    """The Trainer precision for where none is given: 'bf16-mixed' where the hardware multiplies bf16 faster.
+    """The Trainer precision for 'cpu', 'cuda' or 'mps' where none is given.
 
-    Args:
-        accelerator: Lightning's name of the one in use: 'cpu', 'cuda' or 'mps'.
-
-    Returns:
-        'bf16-mixed' on CUDA capability 8.0 and up, on x86 with AMX, on AMD's with AVX-512 BF16 and on Apple's GPU from
-        macOS 14 on; else '32-true'.
+    'bf16-mixed' where the hardware multiplies bf16 faster: on CUDA capability 8.0 and up, on x86 with AMX, on AMD's
+    with AVX-512 BF16 and on Apple's GPU from macOS 14 on; else '32-true'.
     """
     if accelerator == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
@@ -59,11 +55,7 @@ def place(hardware: dict[str, Any]) -> str:
 
 
 def hardware(accelerator: str) -> dict[str, Any]:
-    """Names and sizes that explain a speed; no name of the host.
-
-    Args:
-        accelerator: Lightning's name of the one in use; the GPU is named only where it is 'cuda'.
-    """
+    """Names and sizes that explain a speed, a GPU's where `accelerator` is 'cuda'; no name of the host."""
     found: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -82,12 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(device: torch.device, devices: int) -> dict[str, Any]:
-    """What a training's numbers depend on to the last bit beside its configuration.
-
-    Args:
-        device: that it runs on.
-        devices: how many of them.
-    """
+    """What the numbers of a training on `devices` devices depend on to the last bit beside its configuration."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "devices": devices,

@@ -22,11 +22,7 @@ Row = Mapping[str, float]
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Replaces the PNG file `path` at once.
-
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-    """
+    """Replaces the PNG file `path` at once; raises OutputError as `write_bytes` does."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_bytes(path, content.getbuffer())
@@ -54,10 +50,8 @@ def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_
 def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Figure:
     """Loss and accuracy against the epoch, training and (where there is one) validation in one chart each.
 
-    Args:
-        rows: one per epoch, with `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`.
-        title: printed above.
-        label_smoothing: of the training's loss; said beside its curve where there is any.
+    Each of `rows` has `epoch`, `train_loss`, `train_accuracy` and perhaps `val_loss`, `val_accuracy`. The
+    `label_smoothing` of the training's loss is said beside its curve.
     """
     smoothed = f"training (targets smoothed by {label_smoothing:g})" if label_smoothing else "training"
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
@@ -134,11 +128,9 @@ def worst_mistakes(images: Tensor, labels: Tensor, logits: Tensor, class_names: 
 
 
 def reliability(charts: Mapping[str, Sequence[Bin]], title: str) -> Figure:
-    """Reliability diagrams: for each bin of confidence the share that is right, and how many images it holds.
+    """Reliability diagrams: the share that is right and the number of images in each bin of confidence.
 
-    Args:
-        charts: the bins by what stands above them.
-        title: printed above all.
+    The bins in `charts` lie under the titles of their diagrams.
     """
     figure = Figure(figsize=(4.6 * len(charts), 5.4), dpi=100, layout="constrained")
     figure.suptitle(title, fontsize=11)

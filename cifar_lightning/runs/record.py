@@ -113,11 +113,7 @@ class RunFiles:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """A run's run.json.
-
-    Raises:
-        OutputError: there is none, or it is not readable.
-    """
+    """A run's run.json; raises OutputError where there is none, or it is not readable."""
     return RunRecord.from_json(_read_json(folder / RECORD, "give the folder of a run"))
 
 
@@ -138,11 +134,7 @@ def read_files(folder: Path) -> RunFiles:
 
 
 def read_run(path: Path) -> RunFiles:
-    """A run of the archive.
-
-    Raises:
-        OutputError: the file cannot be read, or holds something else.
-    """
+    """A run of the archive; raises OutputError where the file cannot be read, or holds something else."""
     content = _read_json(path, "it should be a published run")
     if not {"run", "epochs", "timings"} <= set(content):
         raise OutputError(f"{path} is not a published run: it needs run, epochs and timings")
@@ -151,11 +143,7 @@ def read_run(path: Path) -> RunFiles:
 
 
 def write_run(path: Path, files: RunFiles) -> None:
-    """Replaces a run of the archive; no path of this machine is in it.
-
-    Raises:
-        OutputError: the folder cannot be made or written.
-    """
+    """Replaces a run of the archive, without paths of this machine; raises OutputError where it cannot write."""
     content = {"run": files.run.to_json(), "epochs": files.epochs, "timings": files.timings}
     if files.test_verb is not None:
         content["test_verb"] = files.test_verb
@@ -180,11 +168,7 @@ def _read_json(path: Path, fix: str) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """A run's metrics.csv or timings.csv: a row per epoch, gaps left out.
-
-    Raises:
-        OutputError: it cannot be read.
-    """
+    """A run's metrics.csv or timings.csv: a row per epoch, gaps left out; raises OutputError if it is unreadable."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]

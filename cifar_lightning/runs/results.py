@@ -58,11 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def record_run(folder: Path, results: Path) -> Path:
-    """Writes one run's JSON and its curves.png; recording it again replaces them.
-
-    Returns:
-        The JSON's path.
-    """
+    """Writes one run's JSON, whose path it returns, and its curves.png; recording it again replaces them."""
     files = read_files(folder)
     run, test = files.run, folder / "test.json"
     if run.sample == "fallback":

@@ -62,6 +62,7 @@ def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()  # fails where it exists: two processes never share one
+            return folder
         except FileExistsError:
             if not folder.is_dir():
                 raise OutputError(f"cannot make the run's folder {folder}: a file is in the way") from None
@@ -71,8 +72,6 @@ def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
                 f"cannot make the run's folder {folder}: {error.strerror}; name another place with "
                 "--trainer.default_root_dir"
             ) from error
-        else:
-            return folder
 
 
 def run_of(checkpoint: Path) -> Path | None:
