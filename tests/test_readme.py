@@ -74,6 +74,19 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
         assert (PROJECT / name).is_file(), name
 
 
+def test_what_the_readme_shows_of_a_run_was_recorded() -> None:
+    (recorded,) = (PROJECT / "results" / "runs" / "default").glob("*.json")
+    content = json.loads(recorded.read_text(encoding="utf-8"))
+    for number in (1, 2, 30):
+        row, times = content["epochs"][number - 1], content["timings"][number - 1]
+        line = f"epoch {number:>3}/30  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.2%}  "
+        line += f"val loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.2%}  "
+        assert line + f"{times['images_per_second']:,.0f} images/s" in README
+    test = content["run"]["metrics"]["test"]
+    assert f"test    accuracy {test['accuracy']:.2%}  loss {test['loss']:.4f}" in README
+    assert f"lightning_logs/default/{recorded.stem}" in README
+
+
 def test_the_readme_is_for_two_minutes() -> None:
     assert len(README.splitlines()) <= 170
     assert len(DOCUMENTS) >= 9
