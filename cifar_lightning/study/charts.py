@@ -118,6 +118,7 @@ def accuracies(table: Table) -> Figure:
         axes.text(0.01, row - 0.22, name, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom")
     axes.set_yticks([])
     axes.set_ylim(len(systems) - 0.5, -0.9)
+    axes.set_xlim(max(axes.get_xlim()[0], 0.0), min(axes.get_xlim()[1], 1.0))  # intervals may reach beyond
     axes.set_xlabel("test accuracy at the final epoch")
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     handles, labels = axes.get_legend_handles_labels()
