@@ -65,8 +65,8 @@ def test_commit_and_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         command = ["git", "-C", str(tmp_path), *identity, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    source = tmp_path / "package" / "environment.py"
-    source.parent.mkdir()
+    source = tmp_path / "package" / "runs" / "environment.py"
+    source.parent.mkdir(parents=True)
     source.write_text("")
     monkeypatch.setattr(environment, "__file__", str(source))
     assert environment.commit() == {"commit": None, "dirty": None}  # no repository
@@ -90,7 +90,7 @@ def test_the_results_that_do_not_count_are_those_beside_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a repository that holds the project in a folder."""
-    source = tmp_path / "project" / "package" / "environment.py"
+    source = tmp_path / "project" / "package" / "runs" / "environment.py"
     source.parent.mkdir(parents=True)
     source.write_text("")
     monkeypatch.setattr(environment, "__file__", str(source))

@@ -89,7 +89,7 @@ def commit() -> dict[str, Any]:
     folder = Path(__file__).parent
     head = _git(folder, "rev-parse", "HEAD")
     # What runs leave behind for others to read changes no run.
-    status = _git(folder.parent, "status", "--porcelain", "--", ":/", ":(exclude)results")
+    status = _git(folder.parents[1], "status", "--porcelain", "--", ":/", ":(exclude)results")  # beside the package
     # An installed copy may lie inside of somebody else's repository: only a tracked source has a commit of its own.
     if head is None or not _git(folder, "ls-files", "--error-unmatch", "environment.py"):
         return {"commit": None, "dirty": None}
