@@ -209,6 +209,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--model.scheduler.peak", "0.2"], "model.scheduler.peak belongs to a class: name it first, as in --model.scheduler ClassName"),
         (["--data.augment.crop", "4"], "unknown flag --data.augment.crop, did you mean '--data.augment.crop_padding'?"),
         (["--model.net", "my.Net"], "model.net"),
+        (["--model.net", "["], "model.net"),
+        (["--config", "empty_model.yaml", "--model.optimizer", "Adamm"], "did you mean 'Adam'?"),
         (["--model.net", "torch.nn.Lin"], "model.net"),
         (["--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got 'three'"),
         (["--data.batch_size", "x"], "data.batch_size: expected int, got 'x'"),
@@ -279,6 +281,7 @@ def test_wrong_input_is_one_line(
     Path("flop.yaml").write_text("data: {augment: {flop: 3}}\n")
     Path("null.yaml").write_text("data: {augment: null}\n")
     Path("null_tta.yaml").write_text("model: {tta: null}\n")
+    Path("empty_model.yaml").write_text("model:\ndata: {batch_size: 8}\n")
     Path("ckpt.yaml").write_text("ckpt: last\n")
     with pytest.raises(ConfigError) as caught:
         experiment(*arguments)

@@ -84,7 +84,7 @@ class Invocation:
                 name = _class_named(layer, key)
                 if name and current and not _is_same_class(name, current):
                     for earlier in layers[:index]:
-                        earlier.get("model", {}).pop(key.removeprefix("model."), None)
+                        (earlier.get("model") or {}).pop(key.removeprefix("model."), None)
                 current = name or current
         files = [part for layer in layers if layer for part in ("--config", yaml.safe_dump(layer, sort_keys=False))]
         return [*files, *self.flags]
@@ -111,7 +111,10 @@ class Invocation:
         named: Layer = {}
         for key in CLASS_SETTINGS:
             if values := values_of(self.flags, f"--{key}"):
-                content = yaml.safe_load(values[-1])  # a name, {class_path: ..., init_args: ...}, or null
+                try:
+                    content = yaml.safe_load(values[-1])  # a name, {class_path: ..., init_args: ...}, or null
+                except yaml.YAMLError:
+                    continue  # the parser says what is wrong
                 content = {"class_path": content} if isinstance(content, str) else content
                 named |= {key.removeprefix("model."): content} if isinstance(content, dict) else {}
         return [*self.layers, {"model": named} if named else {}]
