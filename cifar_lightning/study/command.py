@@ -15,8 +15,8 @@ from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
-from cifar_lightning.study.plan import DONE, FAILED, Task, make_plan, resolve
-from cifar_lightning.study.runner import duration, estimate_s, execute, locked, make_slots
+from cifar_lightning.study.plan import DONE, FAILED, Task, duration, estimate_s, make_plan, resolve
+from cifar_lightning.study.runner import execute, locked, make_slots
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 from cifar_lightning.study.tensorboard import write_means

@@ -12,8 +12,7 @@ from cifar_lightning.nets.summary import shape_text
 from cifar_lightning.runs.atomic import write_bytes, write_json, write_text
 from cifar_lightning.runs.record import study_folder, write_run
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
-from cifar_lightning.study.plan import DONE, FAILED, Task
-from cifar_lightning.study.runner import duration
+from cifar_lightning.study.plan import DONE, FAILED, Task, duration
 
 FIGURES = "figures"
 COULD_HAVE_SHOWN = (

@@ -7,7 +7,9 @@ source they ran: they were published as results, with their commit, and a page m
 moved on. The page's table of runs names the source of every run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from cifar_lightning.config.parser import Experiment
@@ -178,3 +180,48 @@ def _task(
     if last.checkpoint:
         return Task(system, resolved, seed, RESUME, f"{last.name} after epoch {last.epochs}", last)
     return Task(system, resolved, seed, NEW, f"{last.name} left no checkpoint here")
+
+
+def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, StoredRun]]) -> float | None:
+    """Seconds that the due runs take one after the other; None where no run has finished.
+
+    A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
+    cores, so the sum stays about the same.
+
+    Args:
+        tasks: the plan.
+        finished: finished runs with the tasks whose systems they are.
+    """
+    total = 0.0
+    for task in tasks:
+        if task.is_due:
+            own = [run for other, run in finished if other.system == task.system]
+            if own:
+                per_epoch_s = median(_epoch_s(run) for run in own)
+            elif finished:
+                per_flop_s = median(
+                    _epoch_s(run) / _epoch_flop(other, run.record.data["train"]) for other, run in finished
+                )
+                images = median(run.record.data["train"] for _, run in finished)
+                per_epoch_s = per_flop_s * _epoch_flop(task, images)
+            else:
+                return None
+            total += per_epoch_s * task.epochs_left
+    return total
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `12 min` or `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _epoch_s(run: StoredRun) -> float:
+    timings = run.record.timings
+    return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
+
+
+def _epoch_flop(task: Task, training_images: float) -> float:
+    return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import BinaryIO
 
 import torch
@@ -20,8 +19,8 @@ from rich.console import Console
 
 from cifar_lightning.errors import ConfigError, OutputError, UserError
 from cifar_lightning.study.metrics import METRICS
-from cifar_lightning.study.plan import Task
-from cifar_lightning.study.store import StoredRun, find_runs
+from cifar_lightning.study.plan import Task, duration
+from cifar_lightning.study.store import find_runs
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
@@ -169,51 +168,6 @@ def _prepare(slot: Slot) -> Callable[[], None]:
             set_cores(0, slot.cores)
 
     return prepare
-
-
-def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, StoredRun]]) -> float | None:
-    """Seconds that the due runs take one after the other; None where no run has finished.
-
-    A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
-    cores, so the sum stays about the same.
-
-    Args:
-        tasks: the plan.
-        finished: finished runs with the tasks whose systems they are.
-    """
-    total = 0.0
-    for task in tasks:
-        if task.is_due:
-            own = [run for other, run in finished if other.system == task.system]
-            if own:
-                per_epoch_s = median(_epoch_s(run) for run in own)
-            elif finished:
-                per_flop_s = median(
-                    _epoch_s(run) / _epoch_flop(other, run.record.data["train"]) for other, run in finished
-                )
-                images = median(run.record.data["train"] for _, run in finished)
-                per_epoch_s = per_flop_s * _epoch_flop(task, images)
-            else:
-                return None
-            total += per_epoch_s * task.epochs_left
-    return total
-
-
-def duration(seconds: float) -> str:
-    """`2 h 05 min`, `12 min` or `40 s`."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _epoch_s(run: StoredRun) -> float:
-    timings = run.record.timings
-    return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
-
-
-def _epoch_flop(task: Task, training_images: float) -> float:
-    return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))
 
 
 class StudyStopped(UserError):  # noqa: N818 -- nothing went wrong

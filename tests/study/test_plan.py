@@ -10,8 +10,19 @@ from study.fakes import write_run, write_study
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable
 from cifar_lightning.runs import environment, record
-from cifar_lightning.study.plan import DONE, FAILED, NEW, RESUME, Resolved, Task, make_plan, resolve
-from cifar_lightning.study.runner import Slot, allocate_devices, command, duration, estimate_s
+from cifar_lightning.study.plan import (
+    DONE,
+    FAILED,
+    NEW,
+    RESUME,
+    Resolved,
+    Task,
+    duration,
+    estimate_s,
+    make_plan,
+    resolve,
+)
+from cifar_lightning.study.runner import Slot, allocate_devices, command
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.store import StoredRun, find_runs
 
