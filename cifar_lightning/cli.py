@@ -42,7 +42,7 @@ FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to r
 EXAMPLES = """\
 examples:
   python -m cifar_lightning fit                                 the report's CNN, 45,000/5,000 split
-  python -m cifar_lightning fit --config report/final            a recipe, by its name or path
+  python -m cifar_lightning fit --config report/final           a recipe, by its name or path
   python -m cifar_lightning fit --model.net.dropout 0 --trainer.max_epochs 100
   python -m cifar_lightning fit --ckpt last                     go on with the newest run
   python -m cifar_lightning test --ckpt best                    or last, or a path
