@@ -20,9 +20,9 @@ SEED = 0
 PER_CLASS = {"train": 500, "test": 100}
 
 
-def main() -> None:
+def main(argv: list[str]) -> int:
     """Draws the images, class by class, and writes one mosaic per class and split, with the list of their indices."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="python -m benchmarks make_sample", description=__doc__).parse_args(argv)
     generator = np.random.default_rng(SEED)
     chosen: dict[str, dict[str, list[int]]] = {}
     for split, count in PER_CLASS.items():
@@ -39,7 +39,4 @@ def main() -> None:
             print(f"{path}: {count} images, {path.stat().st_size / 1000:,.0f} kB")
     INDEX.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
     print(f"{INDEX}; all together {sum(p.stat().st_size for p in Path(FOLDER).iterdir()) / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,7 +1,9 @@
-"""The errors that a user can mend, each with its exit code, and the nearest known name to a mistyped one."""
+"""The errors that a user can mend, each with its exit code, and what names the mistake in a verb's flags."""
 
+import argparse
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -54,3 +56,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f", did you mean {begun[0]!r}?"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The flags of a verb that trains nothing. A mistake becomes a ConfigError, with the right name of a flag."""
+
+    def __init__(self, verb: str, description: str, epilog: str | None = None) -> None:
+        self.verb = verb
+        prog = f"python -m cifar_lightning {verb}"
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """The values of the flags; raises ConfigError."""
+        options, unknown = self.parse_known_args(argv)
+        for argument in unknown:
+            name = argument.partition("=")[0]
+            self.error(f"unknown argument {name}{did_you_mean(name, self._option_string_actions)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Argparse's own complaints, as ours."""
+        raise ConfigError(f"{self.verb}: {message}; see {self.prog} --help")

@@ -67,7 +67,7 @@ def test_exit_codes(
 @pytest.mark.parametrize("verb", ["test", "validate"])
 def test_never_random_weights(run: Run, verb: str) -> None:
     assert run(verb)[0] == 2
-    assert "give --ckpt with a path, best or last" in run(verb)[2]
+    assert "give --ckpt with a path, best, last or pretrained" in run(verb)[2]
     for flags in (["--ckpt"], ["--ckpt", "best"], ["--ckpt", "nowhere.ckpt"], ["--ckpt=https://host/a.ckpt"]):
         exit_code, out, err = run(verb, *flags)
         assert exit_code == 4

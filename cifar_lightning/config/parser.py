@@ -104,7 +104,7 @@ class Experiment(LightningCLI):
         # Of a class that is named, jsonargparse would take over those of the default's arguments whose names fit.
         parser.set_defaults(dict.fromkeys(self.invocation.named_classes(), None))
         parser.link_arguments("seed_everything", "data.seed")
-        purpose = "go on with this run" if self.verb == "fit" else "the weights to score; required"
+        purpose = "go on with this run" if self.verb == "fit" else "the weights to score, required: pretrained"
         parser.add_argument(
             "--ckpt",
             nargs="?",
@@ -178,12 +178,14 @@ class Experiment(LightningCLI):
         which = self.invocation.ckpt
         if which is None:
             if self.verb != "fit":
-                raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+                raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best, last or pretrained")
             return
         if not process.is_rank_zero():
             which = process.announced_checkpoint()
         self.checkpoint = run_dir.find_checkpoint(which, Path(self.invocation.last("trainer.default_root_dir") or LOGS))
         self.loaded = checkpoint.load(self.checkpoint)
+        if self.verb == "fit" and "optimizer_states" not in self.loaded.content:
+            raise CheckpointError(f"{self.checkpoint} holds weights alone, and no training that could go on")
         config = copy.deepcopy(self.loaded.config)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone

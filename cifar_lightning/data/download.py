@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pooch
 from filelock import FileLock, Timeout
@@ -40,6 +39,7 @@ READ_TIMEOUT_S = 10.0  # without a byte
 HEADERS = {"User-Agent": f"cifar_lightning/{__version__}"}  # Zenodo limits the rate of those without a name
 LOCK_NAME = ".cifar10.lock"
 STAGING_NAME = ".cifar10.tmp"
+PRESENT = "already there"
 _WAYS_OUT = (
     f"Ways out: {MIRROR_VARIABLE}=<url or folder of the archive>; --data.root or ${ROOT_VARIABLE} naming a folder "
     f"that holds {FOLDER}; --data.source sample, 6,000 images that come with the package"
@@ -85,15 +85,6 @@ class Root:
     given_by: str = ""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What `prepare` did; `repaired` where some files were there and others were missing or damaged."""
-
-    action: Literal["present", "unpacked", "downloaded"]
-    source: str = ""  # a host or a file
-    repaired: bool = False
-
-
 def resolve_root(root: str | Path | None) -> Root:
     """The flag first, then `$CIFAR10_ROOT` (empty is unset), else `data/`. Raises ConfigError for an empty flag."""
     if root == "":
@@ -115,8 +106,10 @@ def verify(root: Path, layout: Layout = CIFAR10) -> None:
         raise DataError(f"{fault}; mend it with: {mending_command(root)}")
 
 
-def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check: bool = False) -> Prepared:
+def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check: bool = False) -> str:
     """Make sure that the data set lies in `root`; without a write, or a lock, where it does already.
+
+    Returns what was done, such as "already there" or "repaired, downloaded from zenodo.org".
 
     download: whether anything may be written there: a fit may not write into a root that its user gave.
     full_check: compare MD5s even where all files exist, and replace the damaged ones.
@@ -125,7 +118,7 @@ def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check:
     """
     fault = _fault(root.path / FOLDER, layout, full_check)
     if not fault:
-        return Prepared("present")
+        return PRESENT
     if os.path.basename(os.path.abspath(root.path)) == FOLDER:
         raise DataError(f"{root.path} is the data set's inner folder: give --data.root its parent")
     fault += f" ({root.given_by} names the folder)" if root.given_by else ""
@@ -142,7 +135,7 @@ def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check:
             held = lock.acquire()
         with held:
             if not _fault(root.path / FOLDER, layout, full_check):
-                return Prepared("present")
+                return PRESENT
             return _install(root.path, layout, fault)
     except OSError as error:
         raise OutputError(f"the data folder {root.path} cannot be written: {error.strerror or error}") from error
@@ -170,7 +163,7 @@ def _damage(path: Path, md5: str) -> str:
     return "" if found == md5 else f"damaged (MD5 {found} instead of {md5})"
 
 
-def _install(root: Path, layout: Layout, fault: str) -> Prepared:
+def _install(root: Path, layout: Layout, fault: str) -> str:
     """Fetch, check and unpack the archive. The caller holds the lock; `fault` is why it calls."""
     folder = root / FOLDER
     repaired = any(os.path.isfile(folder / name) for name in layout.files)
@@ -187,7 +180,8 @@ def _install(root: Path, layout: Layout, fault: str) -> Prepared:
         shutil.rmtree(staging, ignore_errors=True)
         if not os.listdir(folder):
             folder.rmdir()
-    return Prepared("downloaded" if archive.parent == staging else "unpacked", source, repaired)
+    action = "downloaded" if archive.parent == staging else "unpacked"
+    return f"{'repaired, ' if repaired else ''}{action} from {source}"
 
 
 def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path, str]:

@@ -1,6 +1,7 @@
 """`python -m cifar_lightning predict`: the user's images, or the official test set, through a trained net."""
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -23,6 +24,9 @@ from cifar_lightning.inference.output import Row, printable
 from cifar_lightning.inference.predictor import Prediction, Predictor
 from cifar_lightning.inference.preprocess import Pixels
 from cifar_lightning.runs import calibration
+from cifar_lightning.runs.atomic import write_text
+
+PIPE = Path("-")  # as --output: standard output
 
 Item = TypeVar("Item")
 
@@ -37,8 +41,19 @@ def main(argv: list[str]) -> int:
         UserError: a flag or the checkpoint is wrong, CIFAR-10 is not there, or a file cannot be written.
     """
     options = _parse(argv)
-    found = find_images(options.images or [])
-    _check_targets([path for path in (options.output, options.sheet) if path is not None], found)
+    if options.output == PIPE:  # standard output belongs to the records alone
+        with contextlib.redirect_stdout(sys.stderr):
+            exit_code, text = _predict(options)
+        sys.stdout.write(text)
+        return exit_code
+    return _predict(options)[0]
+
+
+def _predict(options: argparse.Namespace) -> tuple[int, str]:
+    """The exit code, and the text of `--output`."""
+    found = find_images(options.images)
+    files = [path for path in (options.output, options.sheet) if path not in (None, PIPE)]
+    _check_targets(files, found)
     predictor = load_predictor(options)
     trained, conditions = predictor.trained, output.conditions(predictor)
     remark = ""
@@ -55,9 +70,15 @@ def main(argv: list[str]) -> int:
     done = [row for row in rows if row.prediction is not None]
     rows += [Row(name, error=reason) for name, reason in found.problems]
     if found.left_out:
-        print(f"left out {found.left_out:,} in the folders that by their names are no images")
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in found.left_out.most_common())
+        heic = "; HEIC is not read, save it as JPEG" if {".heic", ".heif"} & set(found.left_out) else ""
+        print(f"left out {found.left_out.total():,} file(s) that by their names are no images: {kinds}{heic}")
+    text = ""
     if options.output:
-        output.write(options.output, rows, options.top_k, predictor)
+        suffix = ".jsonl" if options.output == PIPE else options.output.suffix.lower()
+        text = output.render(suffix, rows, options.top_k, predictor)
+    if options.output in files:
+        write_text(options.output, text)
         print(f"written  {options.output}")
     if options.sheet and not done:
         print("no sheet: no image could be read")
@@ -70,7 +91,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {printable(row.name)} {row.error}", file=sys.stderr)
     if failures:
         print(f"error: {len(failures):,} of {len(rows):,} not classified", file=sys.stderr)
-    return ImageError.exit_code if failures else 0
+    return ImageError.exit_code if failures else 0, text
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -80,21 +101,24 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "Probabilities are calibrated where `test --calibrate` has fitted a temperature for these very weights.",
     )
     add = parser.add_argument
-    add("--images", nargs="+", metavar="NAME", help="files, folders and quoted patterns such as 'shots/*.jpg'")
+    add("paths", nargs="*", default=[], metavar="NAME", help="files, folders and quoted patterns such as 'shots/*.jpg'")
+    add("--images", nargs="+", default=[], metavar="NAME", help="the same")
     add("--split", choices=("test",), help="the 10,000 official test images instead, with the accuracy")
-    add("--output", type=Path, metavar="FILE", help="all predictions as .csv, .json or .jsonl")
+    add("--output", type=Path, metavar="FILE",
+        help="all predictions as .csv, .json or .jsonl; - writes JSON lines to standard output")  # fmt: skip
     add("--sheet", type=Path, metavar="FILE", help="thumbnails with their predictions as .png")
     add("--top-k", type=int, default=2, metavar="K", help="how many classes to name for each image (default: 2)")
     add("--data.root", dest="root", metavar="DIR", help="where CIFAR-10 is, for --split")
     parser.add_device_flags()
     options = parser.parse(argv)
+    options.images += options.paths
     if bool(options.images) == bool(options.split):
-        parser.error("give either --images with files or folders, or --split test")
+        parser.error("give either files or folders, or --split test")
     if options.root and not options.split:
         parser.error("--data.root belongs to --split test")
     if not 1 <= options.top_k <= 10:
         parser.error(f"--top-k must be from 1 to 10, got {options.top_k}")
-    if options.output and options.output.suffix.lower() not in output.SUFFIXES:
+    if options.output not in (None, PIPE) and options.output.suffix.lower() not in output.SUFFIXES:
         parser.error(f"--output {options.output}: the suffix is the format; give one of {', '.join(output.SUFFIXES)}")
     if options.sheet and options.sheet.suffix.lower() != ".png":
         parser.error(f"--sheet {options.sheet}: the sheet is a PNG; give a name that ends in .png")

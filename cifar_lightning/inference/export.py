@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lightning import __version__
+from cifar_lightning.data.sample import load_sample
 from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import CheckpointError, ConfigError, OutputError
-from cifar_lightning.inference.loading import official_test
 from cifar_lightning.inference.options import Parser, load_predictor
 from cifar_lightning.inference.predictor import Predictor
+from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.atomic import write_bytes
 
 Run = Callable[[Tensor], Tensor]  # uint8 (N, 32, 32, 3) to probabilities float32 (N, C)
@@ -27,7 +28,6 @@ Run = Callable[[Tensor], Tensor]  # uint8 (N, 32, 32, 3) to probabilities float3
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 INPUT, OUTPUT = "images", "probabilities"
 METADATA_FILE = "metadata.json"  # inside of an ExportedProgram's archive
-CHECKED_IMAGES = 1000
 # Of a probability. Float32 sums in another order differ by about 1e-6; a wrong layout or scale by far more than this.
 TOLERANCE = 1e-4
 
@@ -36,16 +36,18 @@ def main(argv: list[str]) -> int:
     """Makes the file's content, loads it, compares it with the net, and only then writes the file.
 
     Raises:
-        UserError: a flag or the checkpoint is wrong, a package of the extra or CIFAR-10 is missing, or the file cannot
-            be written or does not give what the net gives.
+        UserError: a flag or the checkpoint is wrong, a package of the extra is missing, or the file cannot be written
+            or does not give what the net gives.
     """
     options = _parse(argv)
     predictor = load_predictor(options, accelerator="cpu", precision="32-true")
     trained = predictor.trained
-    target = options.output or Path(trained.path.stem + SUFFIXES[options.format])
+    folder = run_dir.run_of(trained.path)
+    parts = (trained.recipe, *([folder.name] if folder else []), trained.path.stem)
+    target = options.output or Path("-".join(parts) + SUFFIXES[options.format])
     if target.is_dir() or not target.parent.is_dir():
         raise OutputError(f"cannot write {target}: {'it is a' if target.is_dir() else 'there is no such'} folder")
-    images = official_test(trained, options.root)[0][:CHECKED_IMAGES]
+    images = torch.from_numpy(load_sample(train=False).images)
     print(f"weights  {trained}")
     try:
         content = export_net(options.format, ExportedNet(predictor), metadata_of(predictor))
@@ -53,11 +55,11 @@ def main(argv: list[str]) -> int:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{trained.path}: its net cannot be written as {options.format}: {reason}") from error
     run, _ = load_exported(options.format, content)
-    batches = [batch for batch in images.tensor_split((1, 3, 10, 500)) if len(batch)]  # the file must take any size
+    batches = images.tensor_split((1, 3, 10, 500))  # the file must take any size
     theirs = torch.cat([run(batch) for batch in batches])
     ours = torch.cat([predictor.probabilities(batch) for batch in batches])
     largest, other = float((theirs - ours).abs().max()), int((theirs.argmax(1) != ours.argmax(1)).sum())
-    beside = f"{len(images):,} test images of {trained.source}"
+    beside = f"{len(images):,} test images of the sample in the package"
     if not largest <= TOLERANCE or other:  # NaN fails too
         raise OutputError(
             f"the {options.format} file differs from the net by {largest:.1e} ({TOLERANCE:.0e} is allowed) and in "
@@ -110,7 +112,11 @@ def export_net(kind: str, net: nn.Module, metadata: Mapping[str, str]) -> bytes:
         node.metadata_props.clear()
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
-    content: bytes = converted.model_proto.SerializeToString()
+    proto = converted.model_proto
+    del proto.graph.value_info[:]  # shapes inside of the net, with torch's own name of the batch's size
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    content: bytes = proto.SerializeToString()
     return content
 
 
@@ -153,15 +159,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(
         "export",
         "Write the trained net as one file: uint8 images in, probabilities out, a batch of any size. The file is "
-        f"read back and compared with the net on {CHECKED_IMAGES:,} test images before it gets its name.",
+        "read back and compared with the net on the test images of the sample before it gets its name.",
         "Probabilities are calibrated where `test --calibrate` has fitted a temperature for these very weights.",
     )
     add = parser.add_argument
     add("--format", choices=tuple(SUFFIXES), required=True,
         help="onnx, for onnxruntime and others (needs the extra [export]), or torch, an ExportedProgram")  # fmt: skip
     add("--output", type=Path, metavar="FILE",
-        help="default: the checkpoint's name with .onnx or .pt2, in this folder")  # fmt: skip
-    add("--data.root", dest="root", metavar="DIR", help="where CIFAR-10 is, for the comparison")
+        help="default: recipe, run and checkpoint with .onnx or .pt2, in this folder")  # fmt: skip
     options = parser.parse(argv)
     packages = ("onnx", "onnxscript", "onnxruntime") if options.format == "onnx" else ()
     for package in packages:

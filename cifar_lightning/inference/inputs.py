@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
@@ -18,7 +19,7 @@ class Found:
 
     files: list[Path] = field(default_factory=list)  # what is named twice is there twice
     problems: list[tuple[str, str]] = field(default_factory=list)  # what leads to no image: the name and the reason
-    left_out: int = 0  # how many files in the folders have no image's suffix
+    left_out: Counter[str] = field(default_factory=Counter)  # files in the folders that are no images, by their suffix
 
 
 def find_images(names: Sequence[str]) -> Found:
@@ -31,17 +32,23 @@ def find_images(names: Sequence[str]) -> Found:
     for name in names:
         matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
         if not matches:
-            found.problems.append((name, "matches no file" if glob.has_magic(name) else "does not exist"))
+            reason = "matches no file" if glob.has_magic(name) else "does not exist"
+            if "://" in name:
+                reason = "is a URL, and nothing is fetched: download the file and give its path"
+            elif name == "-":
+                reason = "is not read from: give files or folders"
+            found.problems.append((name, reason))
         for path in map(Path, matches):
             if not os.path.isdir(path):
                 found.files.append(path)  # by its own name, whatever its suffix
                 continue
-            known_problems = len(found.problems)
-            files = list(_files_in(path, set(), found))
-            images = [file for file in files if file.suffix.lower() in preprocess.suffixes()]
-            found.files += images
-            found.left_out += len(files) - len(images)
-            if not images and len(found.problems) == known_problems:
+            known = len(found.files) + len(found.problems)
+            for file in _files_in(path, set(), found):
+                if file.suffix.lower() in preprocess.suffixes():
+                    found.files.append(file)
+                else:
+                    found.left_out[file.suffix.lower() or "without a suffix"] += 1
+            if len(found.files) + len(found.problems) == known:
                 found.problems.append((str(path), "holds no image"))
     return found
 

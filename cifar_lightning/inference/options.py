@@ -1,26 +1,26 @@
 """The flags that `predict`, `export` and `demo` share, named as `test` names them, and the Predictor that they mean."""
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from cifar_lightning.config.parser import LOGS
-from cifar_lightning.errors import ConfigError, did_you_mean
+from cifar_lightning.errors import ConfigError, VerbParser
 from cifar_lightning.inference.predictor import Predictor
 from cifar_lightning.nets.tta import Views
+from cifar_lightning.runs import run_dir
 
 
-class Parser(argparse.ArgumentParser):
-    """A verb's flags. Mistakes become a ConfigError, with the right name of a flag."""
+class Parser(VerbParser):
+    """The flags of a verb that uses a trained net."""
 
     def __init__(self, verb: str, description: str, epilog: str | None = None) -> None:
-        self.verb = verb
-        super().__init__(
-            prog=f"python -m cifar_lightning {verb}", description=description, epilog=epilog, allow_abbrev=False
-        )
+        super().__init__(verb, description, epilog)
         add = self.add_argument
         add("--ckpt", nargs="?", const="last", metavar="WHICH",
-            help="the weights, required: a path, or best or last of the newest run (alone: last)")  # fmt: skip
+            help="the weights: a path, best or last of the newest run (alone: last), or pretrained: the package's own"
+            )  # fmt: skip
         add("--model.net", dest="trusted", action="append", default=[], metavar="CLASS",
             help="a class from outside of this package that the checkpoint names, if you trust it")  # fmt: skip
         add("--trainer.default_root_dir", dest="logs", type=Path, default=Path(LOGS), metavar="DIR",
@@ -43,17 +43,13 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: a flag or a value is wrong, or `--ckpt` is missing.
         """
-        options, unknown = self.parse_known_args(argv)
-        for argument in unknown:
-            name = argument.partition("=")[0]
-            self.error(f"unknown argument {name}{did_you_mean(name, self._option_string_actions)}")
+        options = super().parse(argv)
         if options.ckpt is None:
-            raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best or last")
+            if self.verb == "export" or run_dir.newest_run(options.logs):
+                raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best, last or pretrained")
+            options.ckpt = "pretrained"
+            print(f"no run in {options.logs}: these are the weights in the package, --ckpt pretrained", file=sys.stderr)
         return options
-
-    def error(self, message: str) -> NoReturn:
-        """Argparse's own complaints, as ours."""
-        raise ConfigError(f"{self.verb}: {message}; see {self.prog} --help")
 
 
 def load_predictor(options: argparse.Namespace, **settings: Any) -> Predictor:

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from cifar_lightning.inference.predictor import Prediction, Predictor
 from cifar_lightning.inference.preprocess import SIZE, Pixels
-from cifar_lightning.runs.atomic import write_bytes, write_text
+from cifar_lightning.runs.atomic import write_bytes
 
 SUFFIXES = (".csv", ".json", ".jsonl")
 
@@ -62,26 +62,24 @@ def table(rows: Sequence[Row], k: int) -> Iterator[str]:
         yield f"{name}{' ' * (width - cell_len(name))}  {best:<{classes}}  {share:>11.2%}  {runners}".rstrip()
 
 
-def write(path: Path, rows: Sequence[Row], k: int, predictor: Predictor) -> None:
-    """Replaces `path`, in its suffix's format, by all rows, failed ones included; raises OutputError if it cannot."""
+def render(suffix: str, rows: Sequence[Row], k: int, predictor: Predictor) -> str:
+    """All rows, failed ones included, in the format of one of `SUFFIXES`."""
     records = [_record(row, k, predictor) for row in rows]
-    suffix = path.suffix.lower()
     if suffix == ".csv":
-        write_text(path, _csv(records, k))
-    elif suffix == ".jsonl":
-        write_text(path, "".join(json.dumps(record) + "\n" for record in records))
-    else:
-        trained = predictor.trained
-        content = {
-            "checkpoint": trained.path.name,
-            "checkpoint_sha256": trained.sha256,
-            "recipe": trained.recipe,
-            "seed": trained.seed,
-            "trained_on": trained.source,
-            "precision": predictor.precision,
-            "predictions": records,
-        }
-        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        return _csv(records, k)
+    if suffix == ".jsonl":
+        return "".join(json.dumps(record) + "\n" for record in records)
+    trained = predictor.trained
+    content = {
+        "checkpoint": trained.path.name,
+        "checkpoint_sha256": trained.sha256,
+        "recipe": trained.recipe,
+        "seed": trained.seed,
+        "trained_on": trained.source,
+        "precision": predictor.precision,
+        "predictions": records,
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _record(row: Row, k: int, predictor: Predictor) -> dict[str, Any]:

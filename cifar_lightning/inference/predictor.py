@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import DoublePrecision, HalfPrecision, MixedPrecision, Precision
@@ -95,7 +96,7 @@ class Predictor:
         """Reads a checkpoint, without running any code that it may hold.
 
         Args:
-            ckpt: a file's path, or 'best' or 'last' of the newest run in `logs`.
+            ckpt: a file's path, 'pretrained', or 'best' or 'last' of the newest run in `logs`.
             logs: where the runs are.
             accelerator, precision, views, is_calibrated: as above.
             trusted: full names of classes from outside of the package that the checkpoint may import.
@@ -106,6 +107,11 @@ class Predictor:
         """
         trained = load_trained(run_dir.find_checkpoint(str(ckpt), Path(logs)), trusted)
         return cls(trained, accelerator=accelerator, precision=precision, views=views, is_calibrated=is_calibrated)
+
+    @classmethod
+    def pretrained(cls, **settings: Any) -> "Predictor":
+        """The trained weights in the package, which their card describes; `settings` are those of `load`."""
+        return cls.load("pretrained", **settings)
 
     @property
     def class_names(self) -> tuple[str, ...]:

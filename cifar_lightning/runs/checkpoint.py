@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import pickle
 import re
 import zipfile
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -34,6 +37,9 @@ UNREADABLE = (
 TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 FOLDERS = ("data.root", "trainer.default_root_dir")
+
+# The trained weights in the package; `benchmarks/make_pretrained.py` makes the files, and the card says what they are.
+PRETRAINED = Path(__file__).with_name("pretrained") / "pretrained.safetensors"
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def write(content: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint of this project without running any code that it may hold.
+    """Reads a checkpoint of this project, or weights with their card, without running any code that it may hold.
 
     A file without a digest, which somebody else's torch.save has written, is checked by its CRCs alone.
 
@@ -115,6 +121,8 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: it cannot be read, is damaged, or is not one of ours; the text names another one beside it
             that can be used.
     """
+    if path.suffix == ".safetensors":
+        return _load_weights(path)
     try:
         return _load(path)
     except CheckpointError as error:
@@ -144,6 +152,24 @@ def _load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} trained on the synthetic images of an earlier version, which are gone")
     data.setdefault("source", "official")  # younger than the oldest checkpoints
     return Checkpoint(path, content, sha256, config, len(rows), file_id)
+
+
+def _load_weights(path: Path) -> Checkpoint:
+    """Weights alone, in float16 or float32, with the rest of a checkpoint in the JSON file beside them: the card."""
+    file_id = _file_id(path)
+    try:
+        card, file = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), path.read_bytes()
+        sha256 = hashlib.sha256(file).hexdigest()
+        if sha256 != card["sha256"]:
+            raise CheckpointError(f"{path} is damaged (its SHA-256 is not that of its card)")
+        tensors = safetensors.torch.load(file)
+        weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        content = {"state_dict": weights, KEY: {"identity": card["identity"]}}
+        return Checkpoint(path, content, sha256, card["config"], card["epochs"], file_id)
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} and its card are not readable ({' '.join(str(error).split())[:160]})") from error
 
 
 def _read(path: Path) -> tuple[Any, str]:

@@ -1,16 +1,14 @@
 """`record`: a finished run's figures into `results/`, and from there into the table of docs/results.md."""
 
-import argparse
 import json
 import shlex
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES
-from cifar_lightning.errors import ConfigError, OutputError
+from cifar_lightning.errors import ConfigError, OutputError, VerbParser
 from cifar_lightning.runs.atomic import write_bytes, write_text
 from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.record import RESULTS, RUNS, RunFiles, RunRecord, read_files, read_run, write_run
@@ -41,9 +39,9 @@ def main(argv: list[str]) -> int:
         ConfigError: a flag is wrong, or a run is no result: unfinished, not tested, or on the sample unasked.
         OutputError: a run cannot be read, or a file cannot be written.
     """
-    parser = _Parser(prog="python -m cifar_lightning record", description="Copy finished runs' figures into results/.")
+    parser = VerbParser("record", "Copy finished runs' figures into results/.")
     parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the table")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     document = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else f"{BEGIN}\n{END}"
     replace_table(document, "")  # complains before anything is written
     for folder in arguments.run:
@@ -162,8 +160,3 @@ def replace_table(document: str, table: str) -> str:
     if not begin or not end:
         raise ConfigError(f"{DOCUMENT} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)

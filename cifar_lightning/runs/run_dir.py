@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cifar_lightning.errors import CheckpointError, OutputError
+from cifar_lightning.runs.checkpoint import PRETRAINED
 from cifar_lightning.runs.record import RECORD, RunRecord, read_record
 
 LOCK_NAME = ".lock"
@@ -87,16 +88,28 @@ def finished_run(logs: Path) -> RunRecord | None:
     return next((record for record in records if record.status == "finished"), None)
 
 
+def newest_run(logs: Path) -> Path | None:
+    """The folder of the run that started last of those with a checkpoint; None where there is none."""
+    runs = []
+    for record_path in logs.glob(f"*/*/{RECORD}"):
+        folder = record_path.parent
+        if any((folder / CHECKPOINTS).glob("*.ckpt")) and (record := read_record(folder)).started_at:
+            runs.append((datetime.fromisoformat(record.started_at), folder))
+    return max(runs)[1] if runs else None
+
+
 def find_checkpoint(which: str, logs: Path) -> Path:
     """Resolves `--ckpt`.
 
     Args:
-        which: a path, or 'best' or 'last' of the newest run that has a checkpoint (by its start).
+        which: a path, 'pretrained', or 'best' or 'last' of the newest run that has a checkpoint (by its start).
         logs: where the runs are.
 
     Raises:
         CheckpointError: there is none; the text says what there is.
     """
+    if which == "pretrained":
+        return PRETRAINED
     if which not in ("best", "last"):
         if "://" in which:
             raise CheckpointError(f"--ckpt {which}: a URL is never loaded; download the file and give its path")
@@ -104,18 +117,13 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         if path.is_dir():
             raise CheckpointError(f"--ckpt {which} is a folder{_inside(path)}; give a .ckpt file")
         if not path.is_file():
-            raise CheckpointError(f"--ckpt {which}: no such file; give a path, best or last")
+            raise CheckpointError(f"--ckpt {which}: no such file; give a path, best, last or pretrained")
         return path
-    runs = []
-    for record_path in logs.glob(f"*/*/{RECORD}"):
-        folder = record_path.parent
-        if any((folder / CHECKPOINTS).glob("*.ckpt")):
-            record = read_record(folder)
-            if record.started_at:
-                runs.append((datetime.fromisoformat(record.started_at), folder))
-    if not runs:
-        raise CheckpointError(f"no run with a checkpoint in {logs}; train one with: python -m cifar_lightning fit")
-    newest = max(runs)[1]
+    newest = newest_run(logs)
+    if newest is None:
+        raise CheckpointError(
+            f"no run with a checkpoint in {logs}; train one with: python -m cifar_lightning fit; or --ckpt pretrained"
+        )
     checkpoint = newest / CHECKPOINTS / f"{which}.ckpt"
     if not checkpoint.is_file():
         raise CheckpointError(

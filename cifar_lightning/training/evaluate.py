@@ -16,6 +16,7 @@ from cifar_lightning.nets.tta import TTA, Views
 from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.runs import calibration, figures, run_dir
 from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.checkpoint import PRETRAINED
 from cifar_lightning.training.callbacks.scorer import Scored, Scorer
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.resume import FROZEN_DATA, check_frozen
@@ -136,7 +137,10 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         error, temperature = scored.evaluation.calibration_error, fits[view]["temperature"]
         calibrated = {"temperature": temperature, "loss": scored.evaluation.loss, "calibration_error": error}
         sections[view]["calibrated"] = calibrated
-    folder = (run_dir.run_of(path) or path.parent) if is_rank_zero() else scratch_folder()
+    folder = scratch_folder()
+    if is_rank_zero():
+        folder = experiment.logs / "pretrained" if path == PRETRAINED else run_dir.run_of(path) or path.parent
+        folder.mkdir(parents=True, exist_ok=True)
     data = experiment.datamodule
     result = {
         "checkpoint": path.name,

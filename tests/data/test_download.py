@@ -17,7 +17,7 @@ from data.official_format import TINY, Member, file_member, layout_of, reader_of
 from data.processes import finish, run_python
 
 from cifar_lightning.data import download
-from cifar_lightning.data.download import ARCHIVE, CIFAR10, FOLDER, LOCK_NAME, Prepared, Root, prepare, verify
+from cifar_lightning.data.download import ARCHIVE, CIFAR10, FOLDER, LOCK_NAME, PRESENT, Root, prepare, verify
 from cifar_lightning.errors import ConfigError, DataError, OutputError
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -26,7 +26,7 @@ Serve = Callable[..., Loopback]
 OTHER = tiny_dataset(seed=1).archive
 
 
-def fetched(root: Path, *mirrors: str, full_check: bool = False) -> Prepared:
+def fetched(root: Path, *mirrors: str, full_check: bool = False) -> str:
     """`prepare` with these known mirrors."""
     download.MIRRORS = mirrors  # which the fixture `offline` puts back
     return prepare(Root(root), download=True, layout=TINY.layout, full_check=full_check)
@@ -87,10 +87,10 @@ def test_verify_names_the_file_and_the_command(root: Path, harm: Callable[[Path]
 
 def test_a_download_leaves_the_data_set_and_nothing_else(root: Path, serve: Serve) -> None:
     server = serve()
-    assert fetched(root, server.url) == Prepared("downloaded", server.host)
+    assert fetched(root, server.url) == f"downloaded from {server.host}"
     assert_whole(root)
     assert len(reader_of(TINY.layout)(root, train=True).targets) == TINY.layout.train_images
-    assert fetched(root, server.url) == Prepared("present")
+    assert fetched(root, server.url) == PRESENT
     assert len(server.requests) == 1
 
 
@@ -114,7 +114,7 @@ def test_a_bad_mirror_is_told_once_and_left_for_the_next(
 ) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT_S", 0.4)
     bad, good = serve(**behaviour), serve()
-    assert fetched(root, bad.url, good.url).source == good.host
+    assert fetched(root, bad.url, good.url) == f"downloaded from {good.host}"
     assert_whole(root)
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"CIFAR-10: fetching it from {bad.host}"
@@ -150,7 +150,7 @@ def test_without_a_network_all_mirrors_together_cost_one_wait(
         text = refused(root, *dead)
         assert time.monotonic() - started_at < 2.5, "one wait for each would be 3 s"
         assert "b.invalid: no answer within 1 s" in text
-        assert fetched(root, *dead, (good := serve()).url).source == good.host
+        assert fetched(root, *dead, (good := serve()).url) == f"downloaded from {good.host}"
     done.set()
 
 
@@ -164,7 +164,7 @@ def test_the_mirror_variable_is_asked_alone(
     folder_url = f"http://{server.host}/mirror/"
     mirror = {"url": server.url, "url of a folder": folder_url, "folder": usb.parent, "file": usb}[kind]
     monkeypatch.setenv(download.MIRROR_VARIABLE, f" {mirror} ")
-    expected = Prepared("downloaded", server.host) if "url" in kind else Prepared("unpacked", str(usb))
+    expected = f"downloaded from {server.host}" if "url" in kind else f"unpacked from {usb}"
     assert fetched(root, unasked.url) == expected
     assert server.requests == {"url": [f"/{ARCHIVE}"], "url of a folder": [f"/mirror/{ARCHIVE}"]}.get(kind, [])
     assert_whole(root)
@@ -214,7 +214,7 @@ root, most_bytes, *download.MIRRORS = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
 try:
     prepared = download.prepare(Root(Path(root)), download=True, layout=LAYOUT)
-    print(json.dumps([prepared.action, (Path(root) / download.FOLDER / "batches.meta").exists()]))
+    print(json.dumps([prepared, (Path(root) / download.FOLDER / "batches.meta").exists()]))
 except UserError as error:
     print(type(error).__name__, error)
 """.replace("LAYOUT", repr(TINY.layout))
@@ -238,7 +238,8 @@ def test_four_processes_at_once_make_one_download(root: Path, serve: Serve) -> N
     server = serve(delay_s=1)
     processes = [run_python(PREPARE, str(root), UNLIMITED, server.url) for _ in range(4)]
     results, errors = zip(*(process.communicate(timeout=20) for process in processes), strict=True)
-    assert sorted(json.loads(result) for result in results) == [["downloaded", True]] + 3 * [["present", True]]
+    expected = [[f"downloaded from {server.host}", True]] + 3 * [["already there", True]]
+    assert sorted(json.loads(result) for result in results) == sorted(expected)
     assert f"CIFAR-10: another process is preparing {root}; waiting for it\n" in errors
     assert len(server.requests) == 1
     assert_whole(root)
@@ -292,7 +293,7 @@ def test_repair_from_the_archive_beside_needs_no_network(
 ) -> None:
     beside = TINY.write_archive(TINY.write_folder(root))
     harm(root / FOLDER)
-    assert fetched(root, full_check=full_check) == Prepared("unpacked", str(beside), repaired=True)
+    assert fetched(root, full_check=full_check) == f"repaired, unpacked from {beside}"
     assert_whole(root, ARCHIVE)
 
 
@@ -302,8 +303,8 @@ def test_repair_by_download_keeps_what_else_lies_there(root: Path, serve: Serve,
     replace(TINY, archive=TINY.archive[:-10]).write_archive(root)
     cut_one(root / FOLDER)
     server = serve()
-    assert fetched(root, server.url).action == "present"
-    assert fetched(root, server.url, full_check=True) == Prepared("downloaded", server.host, repaired=True)
+    assert fetched(root, server.url) == PRESENT
+    assert fetched(root, server.url, full_check=True) == f"repaired, downloaded from {server.host}"
     assert capsys.readouterr().err.startswith(f"CIFAR-10: {root / ARCHIVE} is damaged (MD5 ")
     verify(root, TINY.layout)
     assert (root / FOLDER / "readme.html").read_text() == "mine"

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -166,11 +167,11 @@ def test_names_of_any_bytes(run: Run, ckpt: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "exit_code", "text"), [
-    ([], 2, "give either --images with files or folders, or --split test"),
-    (["--images", "a.png", "--split", "test"], 2, "give either --images"),
+    ([], 2, "give either files or folders, or --split test"),
+    (["--images", "a.png", "--split", "test"], 2, "give either files or folders"),
     (["--split", "train"], 2, "invalid choice: 'train'"),
     (["--imags", "a.png"], 2, "unknown argument --imags, did you mean '--images'?"),
-    (["--split", "test", "a.png"], 2, "unknown argument a.png"),
+    (["--split", "test", "a.png"], 2, "give either files or folders"),
     (["--images", "phötos", "--top-k", "0"], 2, "--top-k must be from 1 to 10, got 0"),
     (["--images", "phötos", "--top-k", "many"], 2, "invalid int value: 'many'"),
     (["--images", "phötos", "--tta", "flip_shift"], 2, "invalid choice: 'flip_shift'"),
@@ -192,11 +193,25 @@ def test_bad_input(run: Run, ckpt: Path, pictures: Path, flags: list[str], exit_
     assert "Traceback" not in out + err
 
 
+def test_records_to_a_pipe(run: Run, ckpt: Path, pictures: Path) -> None:
+    (pictures / "z.png").write_bytes(b"broken")
+    exit_code, out, err = run("predict", "phötos", "--ckpt", str(ckpt), "--output", "-")
+    records = [json.loads(line) for line in out.splitlines()]  # nothing else is there
+    assert exit_code == 6
+    assert [Path(record["file"]).parts[0] for record in records] == ["phötos"] * len(records)
+    assert {"class", "error"} <= {key for record in records for key in record}
+    assert "weights  " in err
+    assert not Path("-").exists()
+
+
 @pytest.mark.parametrize("verb", [["predict", "--split", "test"], ["export", "--format", "torch"], ["demo"]])
 def test_never_random_weights(run: Run, verb: list[str]) -> None:
+    write_checkpoint(Path("lightning_logs/tiny/run/checkpoints/last.ckpt"))
+    Path("lightning_logs/tiny/run/run.json").write_text('{"started_at": "2030-01-02T03:04:05+00:00"}')
     exit_code, _, err = run(*verb)
     assert (exit_code, err.count("\n")) == (2, 1)
-    assert "give --ckpt with a path, best or last" in err
+    assert "give --ckpt with a path, best, last or pretrained" in err
+    shutil.rmtree("lightning_logs")
     Path("x.ckpt").write_bytes(b"garbage")
     for flags in (
         ["--ckpt"],

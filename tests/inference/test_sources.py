@@ -26,7 +26,8 @@ def names(*arguments: str) -> list[str]:
 
 def test_the_order_is_the_order_given_and_folders_are_sorted() -> None:
     assert names("tüte", "b", "cat.png") == ["tüte/ä [1].png", "b/10.JPG", "b/9.jpeg", "b/inner/x.webp", "cat.png"]
-    assert find_images(["b"]).left_out == 1
+    Path("b/IMG_1.HEIC").touch()
+    assert find_images(["b"]).left_out == {".txt": 1, ".heic": 1}
 
 
 def test_what_is_named_twice_is_there_twice() -> None:
@@ -48,8 +49,14 @@ def test_patterns() -> None:
 def test_what_leads_to_no_picture() -> None:
     Path("empty").mkdir()
     os.symlink("nowhere", "dangling.png")
-    found = find_images(["empty", "no.png", "*.gif", "cat.png", "dangling.png"])
-    assert found.problems == [("empty", "holds no image"), ("no.png", "does not exist"), ("*.gif", "matches no file")]
+    found = find_images(["empty", "no.png", "*.gif", "cat.png", "dangling.png", "https://a.b/c.png", "-"])
+    assert found.problems == [
+        ("empty", "holds no image"),
+        ("no.png", "does not exist"),
+        ("*.gif", "matches no file"),
+        ("https://a.b/c.png", "is a URL, and nothing is fetched: download the file and give its path"),
+        ("-", "is not read from: give files or folders"),
+    ]
     assert [str(path) for path in found.files] == ["cat.png", "dangling.png"]  # reading it says what it is
 
 
