@@ -1,4 +1,4 @@
-"""What is recorded, and that the table in docs/results.md is computed from nothing else."""
+"""What the verb `record` takes, and the table of single runs."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tables import runs_table
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import results
 from cifar_lightning.runs.record import RunRecord, read_record, write_record
-from cifar_lightning.runs.results import BEGIN, END
 from cifar_lightning.runs.settings import without_folders
 
 PROJECT = Path(__file__).parent.parent
@@ -102,12 +102,12 @@ def test_what_is_no_result_is_refused(tmp_path: Path, changes: dict[str, object]
 def test_one_seed_is_a_figure_and_several_are_mean_and_deviation(tmp_path: Path) -> None:
     recorded = tmp_path / "results"
     results.record_run(finished(tmp_path, "a-s0"), recorded)
-    assert "| 78.12% | 1 | 78.34% |" in results.render_table(results.read_results(recorded))
+    assert "| 78.12% | 1 | 78.34% |" in runs_table(recorded)
     results.record_run(
         finished(tmp_path, "b-s1", seed=1, metrics={"epochs": 30, "test": {"accuracy": 0.7912, "images": 10_000}}),
         recorded,
     )
-    table = results.render_table(results.read_results(recorded))
+    table = runs_table(recorded)
     assert (
         "| final | 50,000 | 30 | 30 | 78.62% ± 0.71% | 2 | 78.34% | 10 min, 2 threads of A CPU, bf16-mixed |" in table
     )
@@ -149,21 +149,6 @@ def test_which_settings_are_a_recipe_s(tmp_path: Path, change: dict[str, Any], i
     else:
         with pytest.raises(ConfigError, match="have the recipe's name in common and not its settings"):
             results.record_run(second, recorded)
-
-
-def test_the_table_replaces_the_one_between_the_marks_only() -> None:
-    readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert results.replace_table(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    for broken in ("before", f"{BEGIN} only", f"{END}{BEGIN}"):
-        with pytest.raises(ConfigError, match="no place for the table"):
-            results.replace_table(broken, "new")
-
-
-def test_the_table_is_that_of_the_recorded_runs() -> None:
-    recorded = [(path.relative_to(PROJECT), content) for path, content in results.read_results(PROJECT / "results")]
-    assert recorded, "no recorded runs found"
-    readme = (PROJECT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert results.replace_table(readme, results.render_table(recorded)) == readme
 
 
 FINAL = "2026-11-23_19-57-19-s0.json"

@@ -1,31 +1,17 @@
-"""`record`: a finished run's figures into `results/`, and from there into the table of docs/results.md."""
+"""`record`: a finished run's figures into `results/`."""
 
 import json
 import shlex
-import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES
 from cifar_lightning.errors import ConfigError, OutputError, VerbParser
-from cifar_lightning.runs.atomic import write_bytes, write_text
-from cifar_lightning.runs.environment import place
+from cifar_lightning.runs.atomic import write_bytes
 from cifar_lightning.runs.record import RESULTS, RUNS, RunFiles, RunRecord, read_files, read_run, write_run
 from cifar_lightning.runs.run_dir import CHECKPOINTS
 from cifar_lightning.runs.settings import NEUTRAL_FLAGS, differing, settings_of
-
-DOCUMENT = Path("docs/results.md")
-BEGIN = "<!-- results: written by `python -m cifar_lightning record`, not by hand -->"
-END = "<!-- end of results -->"
-
-# What the course report says of its own systems, by recipe, in its own words.
-REPORT_SAYS = {
-    "final": "78.34%",
-    "batch256": "worse than final",
-    "narrow": "worse than final",
-    "no_dropout": "about 63%",
-}
 
 TEST_IMAGES = 10_000
 
@@ -33,25 +19,16 @@ CONFIG_FLAGS = ("-c", "--config")
 
 
 def main(argv: list[str]) -> int:
-    """Records the runs named in `argv` and writes the table of single runs anew.
+    """Copies the figures of the runs named in `argv` into `results/`.
 
     Raises:
         ConfigError: a flag is wrong, or a run is no result: unfinished, not tested, or on the sample unasked.
         OutputError: a run cannot be read, or a file cannot be written.
     """
     parser = VerbParser("record", "Copy finished runs' figures into results/.")
-    parser.add_argument("run", nargs="*", type=Path, help="folder of a finished run; none: only the table")
-    arguments = parser.parse(argv)
-    document = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else f"{BEGIN}\n{END}"
-    replace_table(document, "")  # complains before anything is written
-    for folder in arguments.run:
-        print(f"recorded {record_run(folder, RESULTS)}")
-    table = render_table(read_results(RESULTS))
-    if DOCUMENT.is_file():
-        write_text(DOCUMENT, replace_table(document, table))
-        print(f"written  the table in {DOCUMENT}")
-    else:
-        print(table)
+    parser.add_argument("run", nargs="+", type=Path, help="folder of a finished run")
+    for folder in parser.parse(argv).run:
+        print(f"recorded {record_run(folder, RESULTS)}; in a checkout, python -m benchmarks tables shows it")
     return 0
 
 
@@ -118,45 +95,3 @@ def read_results(results: Path) -> list[tuple[Path, RunFiles]]:
     """Every run that `record` has written, with its path, ordered by path: those that lie under their recipe's name."""
     archived = [(path, read_run(path)) for path in sorted((results / RUNS).glob("*/*.json"))]
     return [(path, files) for path, files in archived if path.parent.name == files.run.recipe]
-
-
-def render_table(recorded: Iterable[tuple[Path, RunFiles]]) -> str:
-    """The table of docs/results.md in Markdown: one line per recipe, over all of its recorded seeds."""
-    recipes: dict[str, list[tuple[Path, RunRecord]]] = {}
-    for path, files in recorded:
-        recipes.setdefault(files.run.recipe, []).append((path, files.run))
-    lines = [
-        "| recipe | trained on | batch | epochs | test accuracy | n | the report says | training took | runs |",
-        "|---|--:|--:|--:|--:|--:|--:|---|---|",
-    ]
-    for recipe, members in sorted(recipes.items()):
-        first, runs = members[0][1], [run for _, run in members]
-        accuracies = [run.metrics["test"]["accuracy"] for run in runs]
-        deviation = f" ± {statistics.stdev(accuracies):.2%}" if len(runs) > 1 else ""
-        minutes = statistics.median(run.timings["train_s"] for run in runs) / 60
-        cells = (
-            recipe,
-            f"{first.data['train']:,}",
-            first.config["data"]["batch_size"],
-            first.metrics["epochs"],
-            f"{statistics.mean(accuracies):.2%}{deviation}",
-            len(runs),
-            REPORT_SAYS.get(recipe, ""),
-            f"{minutes:.0f} min, {place(first.hardware)}, {first.precision}",
-            " ".join(f"[s{run.seed}](../{path.as_posix()})" for path, run in members),
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def replace_table(document: str, table: str) -> str:
-    """`document` with `table` between its two marks.
-
-    Raises:
-        ConfigError: the marks are not there, once each and in order.
-    """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ConfigError(f"{DOCUMENT} has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
