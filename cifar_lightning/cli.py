@@ -18,8 +18,6 @@ from types import FrameType
 from cifar_lightning import __version__, process
 from cifar_lightning.errors import ConfigError, UserError, did_you_mean
 
-Verb = Callable[[list[str]], int]
-
 # verb: (module, function, what `--help` says of it)
 VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.training.fit", "fit", "train, then score the last weights on the test set once"),
@@ -30,11 +28,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop an image, see what the net says"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
-    "record": (
-        "cifar_lightning.runs.results",
-        "main",
-        "copy a finished run into results/ and its table",
-    ),
+    "record": ("cifar_lightning.runs.results", "main", "copy a finished run's figures into results/"),
 }
 
 FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to report the same error
@@ -96,7 +90,9 @@ def main(argv: Sequence[str]) -> int:
         return _failed(f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6, debug)
     except Exception as error:  # the last line of defence: one line here, the traceback with --debug
         text = " ".join(str(error).split()) or "no message"
-        if _is_out_of_memory(error, text):
+        # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
+        names = ("MemoryError", "OutOfMemoryError")
+        if type(error).__name__ in names or "DefaultCPUAllocator" in text:
             advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
             return _failed(f"out of memory: {text.partition('. ')[0]}; {advice}", 1, debug)
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
@@ -137,27 +133,18 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, _ = VERBS[name]
     process.keep_freed_memory()
-    return _verb(module, function)(rest)
-
-
-def _verb(module: str, function: str) -> Verb:
     # The imports make a million objects that all stay: searching them for garbage again and again while they come in
     # costs a good part of the time to the first step and finds nothing.
     gc.disable()
     try:
-        verb: Verb = getattr(importlib.import_module(module), function)
+        verb: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     finally:
         gc.enable()
-    return verb
+    return verb(rest)
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
-
-
-def _is_out_of_memory(error: Exception, text: str) -> bool:
-    # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
 
 
 def _on_thread_error(failure: threading.ExceptHookArgs) -> None:

@@ -83,30 +83,21 @@ class Predictor:
 
     @classmethod
     def load(
-        cls,
-        ckpt: str | Path,
-        *,
-        logs: str | Path = LOGS,
-        accelerator: str = "auto",
-        precision: str | None = None,
-        views: Views = "none",
-        is_calibrated: bool = True,
-        trusted: Collection[str] = (),
+        cls, ckpt: str | Path, *, logs: str | Path = LOGS, trusted: Collection[str] = (), **settings: Any
     ) -> "Predictor":
         """Reads a checkpoint, without running any code that it may hold.
 
         Args:
             ckpt: a file's path, 'pretrained', or 'best' or 'last' of the newest run in `logs`.
             logs: where the runs are.
-            accelerator, precision, views, is_calibrated: as above.
             trusted: full names of classes from outside of the package that the checkpoint may import.
+            settings: accelerator, precision, views and is_calibrated, as above.
 
         Raises:
             CheckpointError: there is none, or it cannot be used.
             ConfigError: there is no such GPU or precision.
         """
-        trained = load_trained(run_dir.find_checkpoint(str(ckpt), Path(logs)), trusted)
-        return cls(trained, accelerator=accelerator, precision=precision, views=views, is_calibrated=is_calibrated)
+        return cls(load_trained(run_dir.find_checkpoint(str(ckpt), Path(logs)), trusted), **settings)
 
     @classmethod
     def pretrained(cls, **settings: Any) -> "Predictor":

@@ -66,18 +66,16 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
         _finish(experiment, parts, folder, record)
     except BaseException as error:
         end_other_ranks(parts.trainer)
-        status = "interrupted" if _is_stop(error) else "failed"
+        status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit, Stopped)) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
+        setting = "trainer" if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0) else ""
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            setting = "model.compile: torch.compile failed here, go on without it"
+        if setting:
             if not parts.curves.rows:
                 _withdraw(folder, record)
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"model.compile: torch.compile failed here, go on without it: {reason}") from error
-        if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0):
-            if not parts.curves.rows:
-                _withdraw(folder, record)
-            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
         raise
 
 
@@ -178,7 +176,9 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
         if took := timer.speed():
             record.speed = took
-            print(_speed_line(took))
+            parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
+            tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
+            print(f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}")
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
     board = trainer.logger if isinstance(trainer.logger, RunTensorBoard) else None
@@ -198,12 +198,6 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         print(f"NOTE    all figures are about {record.source} in the package; they are not results on CIFAR-10")
 
 
-def _speed_line(took: dict[str, float]) -> str:
-    parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
-    tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
-    return f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}"
-
-
 def _withdraw(folder: Path, record: RunRecord) -> None:
     """Takes a new run's folder back when wrong settings keep it from its first epoch, if it has saved nothing."""
     if not record.resumed and not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
@@ -215,10 +209,6 @@ def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:
     if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
         return True
     return isinstance(error, ValueError) and not has_trained
-
-
-def _is_stop(error: BaseException) -> bool:
-    return isinstance(error, (KeyboardInterrupt, SystemExit, Stopped))
 
 
 def _now() -> str:
