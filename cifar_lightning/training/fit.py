@@ -176,9 +176,9 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
         if took := timer.speed():
             record.speed = took
-            parts = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
+            spans = f"{took['train_s']:.2f} s training, {took['evaluation_s']:.2f} s evaluation"
             tta = f"; {took['total_tta_s']:.2f} s with TTA" if "total_tta_s" in took else ""
-            print(f"speed   {took['total_s']:.2f} s from the first step to the score ({parts}){tta}")
+            print(f"speed   {took['total_s']:.2f} s from the first step to the score ({spans}){tta}")
     elif not curves.rows:
         print("nothing was trained: the settings leave no step to take")
     board = trainer.logger if isinstance(trainer.logger, RunTensorBoard) else None
