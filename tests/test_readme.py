@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inference.checkpoints import write_checkpoint
 from PIL import Image
 
 from cifar_lightning import cli
@@ -43,9 +42,6 @@ def test_a_trained_model_takes_five_lines(
     (code,) = (block for block in PYTHON if "Predictor" in block)
     assert len([line for line in code.splitlines() if line]) == 5
     monkeypatch.chdir(tmp_path)
-    write_checkpoint(Path("lightning_logs/tiny/run/checkpoints/last.ckpt"))
-    record = {"started_at": "2030-01-02T03:04:05+00:00"}
-    Path("lightning_logs/tiny/run/run.json").write_text(json.dumps(record))
     Image.new("RGB", (80, 60), "red").save("cat.png")
     Image.new("RGB", (60, 80), "blue").save("ship.jpg")
     exec(code, {})
