@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar_lightning.runs.environment import place
-from cifar_lightning.runs.settings import flag_of, flat, without_folders
+from cifar_lightning.runs.settings import flat, without_folders
 from cifar_lightning.study.metrics import CURVES, METRICS
 from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task
 from cifar_lightning.study.spec import Study, System
@@ -60,7 +60,6 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "shown_run": {"name": shown.name, "seed": shown.seed} if shown else None,
         "runs": [_run(task) for task in tasks],
         "newest": max((record.finished_at for record in records if record.finished_at), default=None),
-        "hparams": {system.name: _hparams(resolved, system.name) for system in study.systems},
     }
     cleaned: Entry = without_folders(table)
     return cleaned
@@ -159,12 +158,3 @@ def _run(task: Task) -> Entry:
         if task.action == DONE:
             entry["metrics"] = {name: metric.read(task.run.content) for name, metric in METRICS.items()}
     return entry
-
-
-def _hparams(resolved: dict[str, Resolved], name: str) -> Entry:
-    """The settings in which the study's systems differ, of one of them, by their flags' names."""
-    all_settings = {system: flat(other.config) for system, other in resolved.items()}
-    names = sorted({key for settings in all_settings.values() for key in settings})
-    varied = [key for key in names if len({repr(settings.get(key)) for settings in all_settings.values()}) > 1]
-    mine = all_settings[name]
-    return {flag_of(key): mine[key] for key in varied if mine.get(key) is not None}

@@ -19,7 +19,6 @@ from cifar_lightning.study.plan import DONE, FAILED, Task, duration, estimate_s,
 from cifar_lightning.study.runner import execute, locked, make_slots
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
-from cifar_lightning.study.tensorboard import write_means
 
 
 class RunsFailed(UserError):  # noqa: N818 -- the study itself is whole
@@ -68,12 +67,11 @@ def main(argv: list[str]) -> int:
         images = sample_images(resolved[study.reference].config, done[0] if done else None, page)
         figures = draw(table) | images
         write_study(table, figures, logs)
-        write_means(table, logs)
         print(f"written  {logs / 'report.html'}")
         if target is not None:
             publish(table, figures, tasks, target)
             print(f"written  {target / study.name / 'report.md'}, its figures and the runs")
-        print(f"curves   tensorboard --logdir {logs}   (filter: means)")
+        print(f"curves   tensorboard --logdir {logs}")
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
     failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
     if failed or failed_now:
