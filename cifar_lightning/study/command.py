@@ -16,7 +16,7 @@ from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
 from cifar_lightning.study.plan import DONE, FAILED, Task, duration, estimate_s, make_plan, resolve
-from cifar_lightning.study.runner import execute, locked, make_slots
+from cifar_lightning.study.runner import execute, job_environments, locked
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     Raises:
         ConfigError: a flag, the study or one of its systems is wrong.
         OutputError: a file cannot be read or written, or the study is being run already.
-        StudyStopped: Ctrl-C or SIGTERM.
+        UserError: Ctrl-C or SIGTERM.
         RunsFailed: runs failed, now or before; the page is written all the same.
     """
     arguments = _parser().parse_args(argv)
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         found = {system.name: find_runs(logs, published, system.name) for system in study.systems}
         return make_plan(study, resolved, found, digest, arguments.accept_source, retry_failed)
 
-    slots = make_slots(arguments.jobs, max(system.devices for system in resolved.values()))
+    environments = job_environments(arguments.jobs, max(system.devices for system in resolved.values()))
     tasks = plan(arguments.retry_failed)
     _show_plan(study, tasks)
     if arguments.dry_run:
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         if not arguments.gather:
             tasks = plan(arguments.retry_failed)  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            failed_now = execute(tasks, slots, logs, lock, again)
+            failed_now = execute(tasks, environments, logs, lock, again)
             tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
