@@ -21,18 +21,13 @@ from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 
 
-class RunsFailed(UserError):  # noqa: N818 -- the study itself is whole
-    """Some of the study's runs failed; the page shows which."""
-
-
 def main(argv: list[str]) -> int:
     """Runs a study and writes its page.
 
     Raises:
         ConfigError: a flag, the study or one of its systems is wrong.
         OutputError: a file cannot be read or written, or the study is being run already.
-        UserError: Ctrl-C or SIGTERM.
-        RunsFailed: runs failed, now or before; the page is written all the same.
+        UserError: Ctrl-C or SIGTERM; or runs failed, now or before, and the page is written all the same.
     """
     arguments = _parser().parse_args(argv)
     study = read_study(arguments.path, arguments.seeds)
@@ -75,7 +70,7 @@ def main(argv: list[str]) -> int:
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
     failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
     if failed or failed_now:
-        raise RunsFailed(
+        raise UserError(
             f"{max(failed, failed_now)} of {len(tasks)} runs failed; their logs are "
             f"{logs}/<system>/s<seed>.log; --retry-failed runs them once more"
         )
@@ -92,14 +87,14 @@ def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
     console.print(f"study   {study.name}: {len(study.systems)} systems, {len(tasks)} runs")
     console.print(table)
     due = sum(task.is_due for task in tasks)
-    finished = [(task, task.run) for task in tasks if task.action == DONE and task.run]
-    seconds = estimate_s(tasks, finished)
+    seconds = estimate_s(tasks)
     if not due:
         console.print("nothing is left to run")
     elif seconds is None:
         console.print(f"{due} to run; how long it takes is not known, since no run has finished")
     else:
-        console.print(f"{due} to run, about {duration(seconds)} by the pace of {len(finished)} finished run(s)")
+        finished = sum(task.action == DONE for task in tasks)
+        console.print(f"{due} to run, about {duration(seconds)} by the pace of {finished} finished run(s)")
     console.file.flush()
 
 

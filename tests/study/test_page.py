@@ -11,8 +11,9 @@ from browser import browser_page, find_browser
 from PIL import Image
 from study.fakes import write_run, write_study
 
+from cifar_lightning.errors import UserError
 from cifar_lightning.study.charts import shrink
-from cifar_lightning.study.command import RunsFailed, main
+from cifar_lightning.study.command import main
 from cifar_lightning.study.spec import read_study
 
 LOGS = Path("lightning_logs/tiny")
@@ -72,7 +73,7 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gather(path: Path, *flags: str) -> dict[str, bytes]:
-    with pytest.raises(RunsFailed, match="1 of 8 runs failed"):
+    with pytest.raises(UserError, match="1 of 8 runs failed"):
         main([str(path), "--gather", *flags])
     return {name: (LOGS / name).read_bytes() for name in FILES}
 
@@ -163,7 +164,7 @@ def test_a_published_study_is_its_small_files(study: Path) -> None:
     # A figure of a system that is gone goes with it; the runs stay.
     assert "tiny/figures/curve-single.svg" in published
     study.write_text(STUDY.replace("  single: {", "  renamed: {").replace("[single, plain]", "[renamed, plain]"))
-    with pytest.raises(RunsFailed):
+    with pytest.raises(UserError, match="1 of 8 runs failed"):
         main([str(study), "--gather", "--publish", "published"])
     assert not (Path("published") / "tiny" / "figures" / "curve-single.svg").exists()
     assert len(list(Path("published").glob("runs/*/*.json"))) == 8

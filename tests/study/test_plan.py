@@ -196,16 +196,16 @@ def test_what_the_digest_of_the_source_covers(tmp_path: Path) -> None:
 
 
 def test_the_estimate_takes_a_system_s_own_pace_first() -> None:
-    assert estimate_s(planned(), []) is None
+    assert estimate_s(planned()) is None
     fake(timings={"train_s": 30.0, "val_s": 3.0})
     tasks = planned()
-    finished = [(task, task.run) for task in tasks if task.run]
-    plain, wide = tasks[1], tasks[2]
-    assert estimate_s([plain], finished) == pytest.approx(33.0)
+    done, plain, wide = tasks
+    assert done.action == DONE
+    assert estimate_s([done, plain]) == pytest.approx(33.0)
     ratio = wide.resolved.train_flop_per_image / plain.resolved.train_flop_per_image
     assert ratio > 1.5
-    assert estimate_s([wide], finished) == pytest.approx(33.0 * ratio)
-    assert estimate_s(tasks, finished) == pytest.approx(33.0 * (1 + ratio))
+    assert estimate_s([done, wide]) == pytest.approx(33.0 * ratio)
+    assert estimate_s(tasks) == pytest.approx(33.0 * (1 + ratio))
 
 
 @pytest.mark.parametrize(
@@ -267,4 +267,4 @@ def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str
 @pytest.mark.parametrize(("limit", "images"), [(None, 100), (2, 60), (9, 100), (0.5, 60), (1.0, 100)])
 def test_the_images_of_an_epoch_that_is_cut(limit: float | None, images: int) -> None:
     config = {"data": {"batch_size": 30}, "trainer": {"limit_train_batches": limit}}
-    assert Resolved({}, config, LayerTable([], (), 0), 1.0, 1.0, 1).images_per_epoch(100) == images
+    assert Resolved({}, config, LayerTable([], (), 0), 2.0, 1.0, 1).epoch_flop(100) == 2 * images
