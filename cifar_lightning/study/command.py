@@ -31,11 +31,10 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     study = read_study(arguments.path, arguments.seeds)
-    if arguments.publish == "" and study.published is None:
-        raise ConfigError("--publish needs a folder, since the study names none as published")
     logs = arguments.logs / study.name
-    target = Path(arguments.publish) if arguments.publish else study.published if arguments.publish == "" else None
-    published = target or study.published  # where published runs are read
+    published = Path(arguments.publish) if arguments.publish else study.published  # where published runs are read
+    if arguments.publish is not None and published is None:
+        raise ConfigError("--publish needs a folder, since the study names none as published")
     resolved = {system.name: resolve(system) for system in study.systems}
     digest = environment.package_digest()
 
@@ -63,9 +62,9 @@ def main(argv: list[str]) -> int:
         figures = draw(table) | images
         write_study(table, figures, logs)
         print(f"written  {logs / 'report.html'}")
-        if target is not None:
-            publish(table, figures, tasks, target)
-            print(f"written  {target / study.name / 'report.md'}, its figures and the runs")
+        if published and arguments.publish is not None:
+            publish(table, figures, tasks, published)
+            print(f"written  {published / study.name / 'report.md'}, its figures and the runs")
         print(f"curves   tensorboard --logdir {logs}")
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
     failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
