@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar_lightning.runs.environment import place
-from cifar_lightning.runs.settings import flag_of, flat, without_folders
+from cifar_lightning.runs.settings import flat, without_folders
 from cifar_lightning.study.metrics import CURVES, METRICS
 from cifar_lightning.study.plan import DONE, FAILED, Resolved, Task
 from cifar_lightning.study.spec import Study, System
@@ -21,22 +21,13 @@ Entry = dict[str, Any]
 
 
 def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -> Entry:
-    """The table as JSON types.
-
-    Args:
-        study: the study.
-        resolved: by system.
-        tasks: the plan as it stands after the runs.
-    """
+    """The table as JSON types, from the plan as it stands after the runs; `resolved` is by system."""
     finished = {
         system.name: [task.run for task in tasks if task.system == system and task.action == DONE and task.run]
         for system in study.systems
     }
     values = {name: {metric: _values(runs, metric) for metric in METRICS} for name, runs in finished.items()}
-    rows = {
-        name: [{int(row["epoch"]): row for row in run.content.epochs} for run in runs]
-        for name, runs in finished.items()
-    }
+    rows = {name: [run.content.epochs for run in runs] for name, runs in finished.items()}
     machines = {name: {machine for run in runs for machine in _machines(run)} for name, runs in finished.items()}
     comparisons, claims = judge(study.claims, study.comparisons, COMPARED, values, rows, machines)
     records = [run.record for runs in finished.values() for run in runs]
@@ -60,10 +51,8 @@ def gather(study: Study, resolved: dict[str, Resolved], tasks: Sequence[Task]) -
         "shown_run": {"name": shown.name, "seed": shown.seed} if shown else None,
         "runs": [_run(task) for task in tasks],
         "newest": max((record.finished_at for record in records if record.finished_at), default=None),
-        "hparams": {system.name: _hparams(resolved, system.name) for system in study.systems},
     }
-    cleaned: Entry = without_folders(table)
-    return cleaned
+    return without_folders(table)
 
 
 def _values(runs: Sequence[StoredRun], metric: str) -> list[float]:
@@ -75,8 +64,9 @@ def _system(
     system: System, resolved: Resolved, runs: Sequence[StoredRun], tasks: Sequence[Task], machines: Sequence[str]
 ) -> Entry:
     mine = [task for task in tasks if task.system == system]
-    trained_on = [run.record.data["train"] for run in runs]
-    tested_on = [int(run.record.metrics["test"]["images"]) for run in runs]
+    trained_on, tested_on = None, None  # images, the same in every run
+    if runs:
+        trained_on, tested_on = runs[0].record.data["train"], runs[0].record.metrics["test"]["images"]
     settings = flat(resolved.config)
     curves = {name: points for name in CURVES if (points := _curve(runs, name))}
     # Where the mean curve is lowest: a validation loss that rises after that epoch tells of over-fitting.
@@ -89,13 +79,11 @@ def _system(
         "batch_size": settings["data.batch_size"],
         "max_epochs": resolved.max_epochs,
         "learning_rate": settings.get("model.optimizer.init_args.lr"),
-        "trained_on": trained_on[0] if trained_on else None,
+        "trained_on": trained_on,
         "val_size": settings["data.val_size"],
         "parameters": resolved.layers.parameters,
-        "train_flop": resolved.train_flop_per_image * resolved.images_per_epoch(trained_on[0]) * resolved.max_epochs
-        if trained_on
-        else None,
-        "test_flop": resolved.evaluation_flop_per_image * tested_on[0] if tested_on else None,
+        "train_flop": trained_on and resolved.epoch_flop(trained_on) * resolved.max_epochs,
+        "test_flop": tested_on and resolved.evaluation_flop_per_image * tested_on,
         "machine": " / ".join(machines),
         "seeds": [task.seed for task in mine],
         "n": len(runs),
@@ -159,12 +147,3 @@ def _run(task: Task) -> Entry:
         if task.action == DONE:
             entry["metrics"] = {name: metric.read(task.run.content) for name, metric in METRICS.items()}
     return entry
-
-
-def _hparams(resolved: dict[str, Resolved], name: str) -> Entry:
-    """The settings in which the study's systems differ, of one of them, by their flags' names."""
-    all_settings = {system: flat(other.config) for system, other in resolved.items()}
-    names = sorted({key for settings in all_settings.values() for key in settings})
-    varied = [key for key in names if len({repr(settings.get(key)) for settings in all_settings.values()}) > 1]
-    mine = all_settings[name]
-    return {flag_of(key): mine[key] for key in varied if mine.get(key) is not None}

@@ -16,14 +16,9 @@ from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
 from cifar_lightning.study.plan import DONE, FAILED, Task, duration, estimate_s, make_plan, resolve
-from cifar_lightning.study.runner import execute, locked, make_slots
+from cifar_lightning.study.runner import execute, job_environments, locked
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
-from cifar_lightning.study.tensorboard import write_means
-
-
-class RunsFailed(UserError):  # noqa: N818 -- the study itself is whole
-    """Some of the study's runs failed; the page shows which."""
 
 
 def main(argv: list[str]) -> int:
@@ -32,16 +27,14 @@ def main(argv: list[str]) -> int:
     Raises:
         ConfigError: a flag, the study or one of its systems is wrong.
         OutputError: a file cannot be read or written, or the study is being run already.
-        StudyStopped: Ctrl-C or SIGTERM.
-        RunsFailed: runs failed, now or before; the page is written all the same.
+        UserError: Ctrl-C or SIGTERM; or runs failed, now or before, and the page is written all the same.
     """
     arguments = _parser().parse_args(argv)
     study = read_study(arguments.path, arguments.seeds)
-    if arguments.publish == "" and study.published is None:
-        raise ConfigError("--publish needs a folder, since the study names none as published")
     logs = arguments.logs / study.name
-    target = Path(arguments.publish) if arguments.publish else study.published if arguments.publish == "" else None
-    published = target or study.published  # where published runs are read
+    published = Path(arguments.publish) if arguments.publish else study.published  # where published runs are read
+    if arguments.publish is not None and published is None:
+        raise ConfigError("--publish needs a folder, since the study names none as published")
     resolved = {system.name: resolve(system) for system in study.systems}
     digest = environment.package_digest()
 
@@ -50,7 +43,7 @@ def main(argv: list[str]) -> int:
         found = {system.name: find_runs(logs, published, system.name) for system in study.systems}
         return make_plan(study, resolved, found, digest, arguments.accept_source, retry_failed)
 
-    slots = make_slots(arguments.jobs, max(system.devices for system in resolved.values()))
+    environments = job_environments(arguments.jobs, max(system.devices for system in resolved.values()))
     tasks = plan(arguments.retry_failed)
     _show_plan(study, tasks)
     if arguments.dry_run:
@@ -60,7 +53,7 @@ def main(argv: list[str]) -> int:
         if not arguments.gather:
             tasks = plan(arguments.retry_failed)  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            failed_now = execute(tasks, slots, logs, lock, again)
+            failed_now = execute(tasks, environments, logs, lock, again)
             tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
@@ -68,16 +61,15 @@ def main(argv: list[str]) -> int:
         images = sample_images(resolved[study.reference].config, done[0] if done else None, page)
         figures = draw(table) | images
         write_study(table, figures, logs)
-        write_means(table, logs)
         print(f"written  {logs / 'report.html'}")
-        if target is not None:
-            publish(table, figures, tasks, target)
-            print(f"written  {target / study.name / 'report.md'}, its figures and the runs")
-        print(f"curves   tensorboard --logdir {logs}   (filter: means)")
+        if published and arguments.publish is not None:
+            publish(table, figures, tasks, published)
+            print(f"written  {published / study.name / 'report.md'}, its figures and the runs")
+        print(f"curves   tensorboard --logdir {logs}")
     # When everything has had its turn, what is not done has failed, also where a killed run could go on.
     failed = sum(task.action == FAILED or (task.is_due and not arguments.gather) for task in tasks)
     if failed or failed_now:
-        raise RunsFailed(
+        raise UserError(
             f"{max(failed, failed_now)} of {len(tasks)} runs failed; their logs are "
             f"{logs}/<system>/s<seed>.log; --retry-failed runs them once more"
         )
@@ -94,14 +86,14 @@ def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
     console.print(f"study   {study.name}: {len(study.systems)} systems, {len(tasks)} runs")
     console.print(table)
     due = sum(task.is_due for task in tasks)
-    finished = [(task, task.run) for task in tasks if task.action == DONE and task.run]
-    seconds = estimate_s(tasks, finished)
+    seconds = estimate_s(tasks)
     if not due:
         console.print("nothing is left to run")
     elif seconds is None:
         console.print(f"{due} to run; how long it takes is not known, since no run has finished")
     else:
-        console.print(f"{due} to run, about {duration(seconds)} by the pace of {len(finished)} finished run(s)")
+        finished = sum(task.action == DONE for task in tasks)
+        console.print(f"{due} to run, about {duration(seconds)} by the pace of {finished} finished run(s)")
     console.file.flush()
 
 

@@ -24,13 +24,7 @@ Figures = Mapping[str, bytes]  # by file name
 
 
 def render(template: str, table: dict[str, Any], figures: Figures) -> str:
-    """One of the two pages: report.html.j2 embeds its figures, report.md.j2 links to them.
-
-    Args:
-        template: its file name.
-        table: from `gather`.
-        figures: from `charts`.
-    """
+    """One of the two pages of a table from `gather`: report.html.j2 embeds the figures, report.md.j2 links to them."""
     environment = Environment(
         loader=PackageLoader("cifar_lightning.study"),
         autoescape=template.endswith(".html.j2"),
@@ -42,7 +36,8 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
     environment.filters |= {
         "shape": shape_text,
         "duration": duration,
-        "cell": _markdown_cell,
+        "cell": lambda text: " ".join(text.split()).replace("|", "\\|"),  # what a Markdown table takes
+        "base64": lambda content: base64.b64encode(content).decode(),
         "flop": _flop,
         "sentence": lambda text: text[:1].upper() + text[1:],
     }
@@ -50,8 +45,7 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         "metrics": METRICS,
         "titles": {system["name"]: system["title"] for system in table["systems"]},
         "figures": figures,
-        "data_uri": lambda name: _data_uri(name, figures[name]),
-        "p_text": _p_text,
+        "p_text": lambda p: "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
         "check_text": check_text,
         "could_have_shown": COULD_HAVE_SHOWN,
     }
@@ -70,20 +64,6 @@ def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:
     stated = f"{check['value'] * metric.scale:g}{metric.unit}"
     within = f" ± {check['within'] * metric.scale:g}" if check["within"] else ""
     return f"{first} {check['expect'].replace('equal', 'equal to')} {stated}{within}"
-
-
-def _data_uri(name: str, content: bytes) -> str:
-    kind = "svg+xml" if name.endswith(".svg") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _p_text(p: float | None) -> str:
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _markdown_cell(value: object) -> str:
-    """Text that a Markdown table takes: no line break, no bar."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _flop(value: float | None) -> str:
@@ -124,17 +104,13 @@ def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], resu
 
 
 def _write_page(table: dict[str, Any], figures: Figures, folder: Path) -> None:
-    _make(folder / FIGURES)
+    try:
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {folder / FIGURES}: {error.strerror}") from error
     for path in (folder / FIGURES).iterdir():
         if path.name not in figures and path.suffix in (".svg", ".png"):  # of a system that is gone
             path.unlink()
     for name, content in figures.items():
         write_bytes(folder / FIGURES / name, content)
     write_text(folder / "report.md", render("report.md.j2", table, figures))
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {folder}: {error.strerror}") from error

@@ -41,15 +41,15 @@ class Resolved:
         """Epochs of a whole run."""
         return int(self.config["trainer"]["max_epochs"])
 
-    def images_per_epoch(self, training_images: int) -> int:
-        """How many of them an epoch shows: all, unless `trainer.limit_train_batches` ends it before."""
+    def epoch_flop(self, training_images: int) -> float:
+        """Operations of an epoch, which shows all images unless `trainer.limit_train_batches` ends it before."""
         batch_size, limit = int(self.config["data"]["batch_size"]), self.config["trainer"]["limit_train_batches"]
         batches = -(-training_images // batch_size)
         if isinstance(limit, float):
             batches = int(batches * limit)
         elif limit is not None:
             batches = min(batches, limit)
-        return min(training_images, batches * batch_size)
+        return self.train_flop_per_image * min(training_images, batches * batch_size)
 
 
 class _Unresolved(Experiment):
@@ -121,9 +121,7 @@ class Task:
     @property
     def epochs_left(self) -> int:
         """Of a whole run's epochs, those that are not in the run's curve yet."""
-        if not self.is_due:
-            return 0
-        return max(self.resolved.max_epochs - (self.run.epochs if self.run else 0), 0)
+        return self.resolved.max_epochs - (self.run.epochs if self.run else 0)
 
 
 def make_plan(
@@ -137,7 +135,7 @@ def make_plan(
     """A task per system and seed, in the study's order.
 
     Args:
-        study: the study.
+        study: what is planned.
         resolved: by system.
         found: by system, the runs that lie there, in the order of their starts.
         digest: of the package's source now.
@@ -146,22 +144,20 @@ def make_plan(
     """
     tasks = []
     for system in study.systems:
-        settings = resolved[system.name].settings
         for seed in system.seeds:
             counting, rejected = [], []
             for run in (run for run in found[system.name] if run.seed == seed):
-                if reason := why_not(run, settings) or ("" if accept_source else _another_source(run, digest)):
+                reason = why_not(run, resolved[system.name].settings)
+                known_sources = {digest, *ACCEPTED_DIGESTS}
+                if not (reason or accept_source or run.is_published or known_sources.issuperset(run.record.digests)):
+                    sources = ", then ".join(run.record.digests)
+                    reason = f"the package's source was {sources} and is {digest} (--accept-source)"
+                if reason:
                     rejected.append(f"{run.name}: {reason}")
                 else:
                     counting.append(run)
             tasks.append(_task(system, resolved[system.name], seed, counting, rejected, retry_failed))
     return tasks
-
-
-def _another_source(run: StoredRun, digest: str) -> str:
-    if run.is_published or {digest, *ACCEPTED_DIGESTS}.issuperset(run.record.digests):
-        return ""
-    return f"the package's source was {', then '.join(run.record.digests)} and is {digest} (--accept-source)"
 
 
 def _task(
@@ -182,31 +178,26 @@ def _task(
     return Task(system, resolved, seed, NEW, f"{last.name} left no checkpoint here")
 
 
-def estimate_s(tasks: Sequence[Task], finished: Sequence[tuple[Task, StoredRun]]) -> float | None:
+def estimate_s(tasks: Sequence[Task]) -> float | None:
     """Seconds that the due runs take one after the other; None where no run has finished.
 
     A system's pace is that of its own runs, or else of all runs by their FLOPs. Runs side by side on a CPU share its
     cores, so the sum stays about the same.
-
-    Args:
-        tasks: the plan.
-        finished: finished runs with the tasks whose systems they are.
     """
-    total = 0.0
+    finished = []  # (task, its seconds per epoch, training images)
     for task in tasks:
-        if task.is_due:
-            own = [run for other, run in finished if other.system == task.system]
-            if own:
-                per_epoch_s = median(_epoch_s(run) for run in own)
-            elif finished:
-                per_flop_s = median(
-                    _epoch_s(run) / _epoch_flop(other, run.record.data["train"]) for other, run in finished
-                )
-                images = median(run.record.data["train"] for _, run in finished)
-                per_epoch_s = per_flop_s * _epoch_flop(task, images)
-            else:
-                return None
-            total += per_epoch_s * task.epochs_left
+        if task.action == DONE and task.run:
+            timings = task.run.record.timings
+            epoch_s = (timings["train_s"] + timings["val_s"]) / task.run.epochs
+            finished.append((task, epoch_s, task.run.record.data["train"]))
+    if not finished:
+        return None
+    s_per_flop = median(epoch_s / task.resolved.epoch_flop(images) for task, epoch_s, images in finished)
+    images = int(median(images for *_, images in finished))
+    total = 0.0
+    for task in (task for task in tasks if task.is_due):
+        own = [epoch_s for other, epoch_s, _ in finished if other.system == task.system]
+        total += task.epochs_left * (median(own) if own else s_per_flop * task.resolved.epoch_flop(images))
     return total
 
 
@@ -216,12 +207,3 @@ def duration(seconds: float) -> str:
     if minutes < 2:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _epoch_s(run: StoredRun) -> float:
-    timings = run.record.timings
-    return float(timings["train_s"] + timings["val_s"]) / max(run.epochs, 1)
-
-
-def _epoch_flop(task: Task, training_images: float) -> float:
-    return task.resolved.train_flop_per_image * task.resolved.images_per_epoch(int(training_images))

@@ -13,7 +13,6 @@ from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.study.metrics import CURVES, METRICS
 
 STUDY_FILE = "study.yaml"
-TAKEN = {"means", "figures"}  # folders beside those of the systems
 SET_BY_THE_STUDY = ("seed_everything", "ckpt", "trainer.default_root_dir", "config")
 BETWEEN_TWO = ("higher", "lower", "not higher", "not lower")
 OF_A_NUMBER = ("equal", "at least", "at most")
@@ -141,7 +140,7 @@ def _from_file(path: Path, content: Any) -> Study:
     defaults = {"name": name, "title": name, "reference": names[0]}
     study = _build(Study, defaults | values | {"path": path, "systems": systems, "claims": claims}, "the study")
     for name in (study.name, *names):
-        if name in TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
+        if name == "figures" or not re.fullmatch(r"\w[\w.-]*", name):  # the page's figures lie beside the systems
             raise ConfigError(f"the name {name!r} is not one for a folder")
     _check_names((study.reference,), names, "reference")
     for pair in study.comparisons:

@@ -15,8 +15,11 @@ from cifar_lightning.study.spec import Check, Claim
 
 LEVEL = 0.95
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # system, metric: one value per finished run
-Curves = Mapping[str, Sequence[Mapping[int, Mapping[str, float]]]]  # system: per run, the rows by epoch
-Machines = Mapping[str, Collection[str]]
+Curves = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]  # system: per run, a row per epoch
+Machines = Mapping[str, Collection[str]]  # system: all that its speed depended on
+Corrected = tuple[
+    float, float
+]  # p after Holm's correction, and the alpha below which a lone p would have shown something
 Entry = dict[str, Any]
 
 SUPPORTED, CONTRADICTED, OPEN, NOT_CONTRADICTED = "supported", "contradicted", "not decided", "not contradicted"
@@ -56,11 +59,7 @@ class Difference:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """n, mean, standard deviation and the 95% interval of the mean (Student's t).
-
-    Args:
-        values: one per run, at least one.
-    """
+    """n, mean, standard deviation and the 95% interval of the mean (Student's t) of at least one run's value."""
     n, mean = len(values), fmean(values)
     if n < 2:
         return Summary(n, mean, None, None, None)
@@ -87,10 +86,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
 def against(values: Sequence[float], stated: float, within: float = 0.0) -> Difference:
     """The mean minus a stated number, by a one-sample t test.
 
-    Args:
-        values: one per run.
-        stated: the number.
-        within: the number was rounded by up to this much; `p` is that of the nearest value that rounds to it.
+    The number was rounded by up to `within`: `p` is that of the nearest value that rounds to it.
     """
     mean = fmean(values)
     if len(values) < 2 or stdev(values) == 0:
@@ -126,33 +122,23 @@ def judge(
     Holm's correction runs over all tests of the claims. Comparisons beside them are corrected among themselves, so that
     looking at more of them does not weaken the claims; one that a claim makes has the claim's verdict in both tables.
 
-    Args:
-        claims: to check.
-        pairs: (system, the one it is compared with).
-        metrics: what the comparisons compare.
-        values: of the finished runs.
-        curves: of the finished runs.
-        machines: by system, all that its speed depended on; speeds are compared only where it was one and the same.
-
     Returns:
-        The comparisons (one entry per pair and metric) and the claims (with an entry per check).
+        The comparisons (an entry per pair, system against system, and metric) and the claims (an entry per check).
     """
     claimed = [check for claim in claims for check in claim.checks]
     compared = [Check(metric, "", compare=pair) for pair in pairs for metric in metrics]
     tests = {check: _test(check, values, machines) for check in claimed + compared}
     corrected = _corrected(claimed, tests)
     corrected |= _corrected([check for check in compared if _question(check) not in corrected], tests)
-
-    def entry(check: Check) -> Entry:
-        if check.kind == "curve":
-            return _curve_entry(check, curves[check.system])
-        return _entry(check, tests[check], corrected.get(_question(check)), values, machines)
-
+    entries = {
+        check: _entry(check, test, corrected.get(_question(check)), values, curves, machines)
+        for check, test in tests.items()
+    }
     judged = [
-        {"says": claim.says, "remark": claim.remark, "checks": [entry(check) for check in claim.checks]}
+        {"says": claim.says, "remark": claim.remark, "checks": [entries[check] for check in claim.checks]}
         for claim in claims
     ]
-    return [entry(check) for check in compared], judged
+    return [entries[check] for check in compared], judged
 
 
 def _test(check: Check, values: Values, machines: Machines) -> Difference | None:
@@ -176,33 +162,34 @@ def _question(check: Check) -> Any:
     return frozenset(check.systems), check.metric, check.value, check.within if check.kind == "number" else 0.0
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """A test among others."""
-
-    p: float  # after Holm's correction
-    alpha: float  # of a test that shows nothing: below this uncorrected p it would have
-
-
 def _corrected(checks: Iterable[Check], tests: Mapping[Check, Difference | None]) -> dict[Any, Corrected]:
     """By question: one that is asked twice, or from both sides, counts once."""
     p_values = {_question(check): test.p for check in checks if (test := tests[check]) and test.p is not None}
     adjusted = holm(list(p_values.values()))
     # Holm compares the smallest p that is left with the level over the number of tests that are left.
     alpha = (1 - LEVEL) / max(sum(p >= 1 - LEVEL for p in adjusted), 1)
-    return {question: Corrected(p, alpha) for question, p in zip(p_values, adjusted, strict=True)}
+    return {question: (p, alpha) for question, p in zip(p_values, adjusted, strict=True)}
 
 
 def _entry(
-    check: Check, test: Difference | None, corrected: Corrected | None, values: Values, machines: Machines
+    check: Check,
+    test: Difference | None,
+    corrected: Corrected | None,
+    values: Values,
+    curves: Curves,
+    machines: Machines,
 ) -> Entry:
+    asked = {**asdict(check), "systems": check.systems, "kind": check.kind}
+    if check.kind == "curve":
+        return asked | _fall(check.metric, curves[check.system])
     samples = [values[system].get(check.metric, []) for system in check.systems]
     counts = [len(sample) for sample in samples]
     n = " and ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
-    detectable = None
+    p_holm = detectable = None
     if test is not None and corrected is not None:
-        if corrected.p >= 1 - LEVEL:
-            detectable = test.detectable(corrected.alpha) + (check.within if check.kind == "number" else 0)
+        p_holm, alpha = corrected
+        if p_holm >= 1 - LEVEL:
+            detectable = test.detectable(alpha) + (check.within if check.kind == "number" else 0)
         verdict, outcome = _words(check, test, detectable, n)
     elif not any(counts):
         verdict, outcome = "no run has finished", OPEN
@@ -212,14 +199,11 @@ def _entry(
         verdict, outcome = "no verdict: not the same machine and threads", OPEN
     else:
         verdict, outcome = f"no verdict: the runs do not differ among themselves (n = {n})", OPEN
-    return {
-        **asdict(check),
-        "systems": check.systems,
-        "kind": check.kind,
+    return asked | {
         "n": counts,
         "means": [fmean(sample) if sample else None for sample in samples],
         **(asdict(test) if test else dict.fromkeys(("difference", "low", "high", "p", "df"))),
-        "p_holm": corrected.p if corrected else None,
+        "p_holm": p_holm,
         "detectable": detectable,
         "verdict": verdict,
         "outcome": outcome,
@@ -254,22 +238,17 @@ def _words(check: Check, test: Difference, detectable: float | None, n: str) -> 
     return verdict, OPEN if not is_shown else SUPPORTED if verdict == check.expect else CONTRADICTED
 
 
-def _curve_entry(check: Check, rows_of_runs: Sequence[Mapping[int, Mapping[str, float]]]) -> Entry:
+def _fall(metric: str, curves: Sequence[Sequence[Mapping[str, float]]]) -> Entry:
     """A rise in any run contradicts that the curve always falls; one run without a rise supports nothing."""
-    runs = [
-        [rows[epoch][check.metric] for epoch in sorted(rows) if check.metric in rows[epoch]] for rows in rows_of_runs
-    ]
-    runs = [points for points in runs if len(points) > 1]
-    rises = [sum(after >= before for before, after in pairwise(points)) for points in runs]
+    runs = [points for rows in curves if len(points := [row[metric] for row in rows if metric in row]) > 1]
+    rises = sum(after >= before for points in runs for before, after in pairwise(points))
     steps, n = sum(len(points) - 1 for points in runs), len(runs)
     if not runs:
         verdict, outcome = "no run has two epochs", OPEN
-    elif any(rises):
-        share = f"{sum(rises)} of {steps} steps from one epoch to the next do not fall"
-        verdict, outcome = f"{share}, n = {n}", CONTRADICTED
+    elif rises:
+        verdict, outcome = f"{rises} of {steps} steps from one epoch to the next do not fall, n = {n}", CONTRADICTED
     elif n == 1:
         verdict, outcome = f"falls at all {steps} steps of the one run; no verdict with n = 1", OPEN
     else:
         verdict, outcome = f"falls with every epoch in all {n} runs", SUPPORTED
-    asked = {**asdict(check), "systems": check.systems, "kind": check.kind}
-    return {**asked, "n": [n], "verdict": verdict, "outcome": outcome}
+    return {"n": [n], "verdict": verdict, "outcome": outcome}

@@ -84,7 +84,7 @@ GOOD = "systems: {a: {seeds: [0]}, b: }\n"
         ("systems: {a: {overides: {}}}", "system a: unknown field 'overides', did you mean 'overrides'"),
         ("systems: {a: {overrides: {seed_everything: 1}}}", "seed_everything is set by the study itself"),
         ("systems: {a b: }", "the name 'a b' is not one for a folder"),
-        ("systems: {means: }", "the name 'means' is not one for a folder"),
+        ("systems: {figures: }", "the name 'figures' is not one for a folder"),
         ("reference: c\n" + GOOD, "reference: there is no system 'c'"),
         ("title: 3\n" + GOOD, "the study: title: expected str, got 3"),
         ("published: 3\n" + GOOD, "the study: published: expected Path, null, got 3"),

@@ -22,7 +22,7 @@ from cifar_lightning.study.plan import (
     make_plan,
     resolve,
 )
-from cifar_lightning.study.runner import Slot, allocate_devices, command
+from cifar_lightning.study.runner import command, job_environments
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.store import StoredRun, find_runs
 
@@ -196,16 +196,16 @@ def test_what_the_digest_of_the_source_covers(tmp_path: Path) -> None:
 
 
 def test_the_estimate_takes_a_system_s_own_pace_first() -> None:
-    assert estimate_s(planned(), []) is None
+    assert estimate_s(planned()) is None
     fake(timings={"train_s": 30.0, "val_s": 3.0})
     tasks = planned()
-    finished = [(task, task.run) for task in tasks if task.run]
-    plain, wide = tasks[1], tasks[2]
-    assert estimate_s([plain], finished) == pytest.approx(33.0)
+    done, plain, wide = tasks
+    assert done.action == DONE
+    assert estimate_s([done, plain]) == pytest.approx(33.0)
     ratio = wide.resolved.train_flop_per_image / plain.resolved.train_flop_per_image
     assert ratio > 1.5
-    assert estimate_s([wide], finished) == pytest.approx(33.0 * ratio)
-    assert estimate_s(tasks, finished) == pytest.approx(33.0 * (1 + ratio))
+    assert estimate_s([done, wide]) == pytest.approx(33.0 * ratio)
+    assert estimate_s(tasks) == pytest.approx(33.0 * (1 + ratio))
 
 
 @pytest.mark.parametrize(
@@ -216,37 +216,55 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(4)), raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+
+def threads(number: int, gpu: str | None = None) -> dict[str, str]:
+    settings = {"OMP_NUM_THREADS": str(number), "MKL_NUM_THREADS": str(number)}
+    return settings | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+
+
 @pytest.mark.parametrize(
-    ("jobs", "gpus", "slots"),
+    ("jobs", "devices", "visible", "gpu_count", "environments"),
     [
-        (None, [], [Slot()]),
-        (1, [], [Slot()]),
-        (2, [], [Slot((0, 1)), Slot((2, 3))]),
-        (3, [], [Slot((0,)), Slot((1,)), Slot((2,))]),
-        (None, ["4", "5"], [Slot((0, 1), "4"), Slot((2, 3), "5")]),
-        (4, ["4", "5"], [Slot((0,), "4"), Slot((1,), "5"), Slot((2,), "4"), Slot((3,), "5")]),
+        (None, 1, "", 0, [{}]),
+        (1, 1, "", 0, [{}]),
+        (2, 1, "", 0, [threads(2)] * 2),
+        (3, 1, "", 0, [threads(1)] * 3),
+        (None, 1, "", 1, [{}]),
+        (None, 1, "", 2, [threads(2, "0"), threads(2, "1")]),
+        (None, 2, "", 2, [{}]),
+        (1, 1, "4,5", 2, [{}]),
+        (4, 1, "4,5", 2, [threads(1, "4"), threads(1, "5")] * 2),
+        (2, 1, "4,5", 0, [threads(2)] * 2),  # named, and not there
     ],
 )
-def test_jobs_share_out_cores_and_gpus(jobs: int | None, gpus: list[str], slots: list[Slot]) -> None:
-    assert allocate_devices(jobs, 1, range(4), gpus) == slots
-
-
-def test_a_slot_s_threads_are_its_cores() -> None:
-    assert Slot((0, 1), "3").environment() == {
-        "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "3",
-    }  # fmt: skip
-    assert Slot().environment() == {}
+def test_jobs_share_cores_and_take_gpus_in_turn(
+    jobs: int | None,
+    devices: int,
+    visible: str,
+    gpu_count: int,
+    environments: list[dict[str, str]],
+    four_cores: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpu_count)
+    assert job_environments(jobs, devices) == environments
 
 
 @pytest.mark.parametrize(
     ("jobs", "devices", "message"), [(5, 1, "has 4 cores"), (0, 1, "at least 1"), (2, 2, "trains on 2 devices")]
 )
-def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str) -> None:
+def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str, four_cores: None) -> None:
     with pytest.raises(ConfigError, match=message):
-        allocate_devices(jobs, devices, range(4), [])
+        job_environments(jobs, devices)
 
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 100), (2, 60), (9, 100), (0.5, 60), (1.0, 100)])
 def test_the_images_of_an_epoch_that_is_cut(limit: float | None, images: int) -> None:
     config = {"data": {"batch_size": 30}, "trainer": {"limit_train_batches": limit}}
-    assert Resolved({}, config, LayerTable([], (), 0), 1.0, 1.0, 1).images_per_epoch(100) == images
+    assert Resolved({}, config, LayerTable([], (), 0), 2.0, 1.0, 1).epoch_flop(100) == 2 * images

@@ -16,7 +16,6 @@ from study.fakes import BASE, write_study
 
 from cifar_lightning.cli import main
 from cifar_lightning.study import runner
-from cifar_lightning.study.runner import Slot
 
 pytestmark = pytest.mark.slow
 
@@ -168,15 +167,18 @@ def test_a_run_that_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, capfd
 
 
 def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Threads, cores and a session of its own; and its last run's output is not taken for its own."""
+    """Threads and a session of its own; and its last run's output is not taken for its own."""
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid(), flush=True)"
-    code += "; print(sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [0])"
     monkeypatch.setattr(runner, "command", lambda task, logs: [sys.executable, "-c", code])
-    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    monkeypatch.setattr("cifar_lightning.study.command.make_slots", lambda jobs, devices: [Slot((core,))])
+    environment = {"OMP_NUM_THREADS": "7"}
+    monkeypatch.setattr("cifar_lightning.study.command.job_environments", lambda jobs, devices: [environment])
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
+    log = LOGS / "plain" / "s0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("error: of an earlier run\n")
     assert main(["study", study]) == 1  # it has left no run behind
-    assert (LOGS / "plain" / "s0.log").read_text().splitlines() == ["1 True", f"[{core}]"]
+    assert log.read_text().splitlines() == ["error: of an earlier run", "7 True"]
+    assert "FAILED (exit code 0): 7 True; see" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
