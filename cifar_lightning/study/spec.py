@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from cifar_lightning.config.recipes import FOLDER, STUDY_FILE
 from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.study.metrics import CURVES, METRICS
 
-STUDY_FILE = "study.yaml"
 SET_BY_THE_STUDY = ("seed_everything", "ckpt", "trainer.default_root_dir", "config")
 BETWEEN_TWO = ("higher", "lower", "not higher", "not lower")
 OF_A_NUMBER = ("equal", "at least", "at most")
@@ -96,22 +96,29 @@ def read_study(path: Path, seeds: list[int] | None = None) -> Study:
     """Reads a study.
 
     Args:
-        path: a study file, or a folder: its study.yaml, or without one every config in it as a system.
+        path: a study file, or a folder: its study.yaml, or without one every config in it as a system. What is not
+            there is looked for among the package's own studies: `report`, `configs/report`.
         seeds: only for a folder without a study file; 0 by default.
 
     Raises:
         ConfigError: the path cannot be read, or the file has a mistake. The message names the first one.
     """
-    if path.is_dir() and (path / STUDY_FILE).is_file():
-        path /= STUDY_FILE
+    source = path
+    own = FOLDER / path.as_posix().removeprefix("configs/") / STUDY_FILE
+    if not path.exists() and own.is_file():  # its configs are found by name too: `configs/report/final.yaml`
+        source, path = own, Path("configs", own.relative_to(FOLDER))
+    elif (path / STUDY_FILE).is_file():
+        source = path = path / STUDY_FILE
     if path.is_dir():
         return _from_folder(path, tuple(seeds or [0]))
     if seeds is not None:
         raise ConfigError(f"--seeds is for a folder of configs: {path} says the seeds of its systems itself")
     try:
-        return _from_file(path, yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _from_file(path, yaml.safe_load(source.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ConfigError(f"study {path}: {error.strerror}; give a study file or a folder of configs") from error
+        known = ", ".join(file.parent.name for file in FOLDER.rglob(STUDY_FILE))
+        fix = f"give a study file, a folder of configs, or one of the package's studies: {known}"
+        raise ConfigError(f"study {path}: {error.strerror}; {fix}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"study {path} is not readable YAML: {' '.join(str(error).split())}") from error
     except ConfigError as error:

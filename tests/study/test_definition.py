@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lightning.config.recipes import find_recipe
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.study.plan import resolve
 from cifar_lightning.study.spec import System, read_study
@@ -143,3 +144,15 @@ def test_what_is_no_study(tmp_path: Path) -> None:
 def test_a_system_that_fit_would_refuse(overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(System("x", "x", None, overrides, (0,), ""))
+
+
+def test_the_package_s_own_study_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same study as from a checkout, in a folder without any file."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    here = read_study(Path("configs/report"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("report", "configs/report"):
+        assert read_study(Path(name)) == here
+    assert find_recipe(str(here.systems[0].config)).is_file()
+    with pytest.raises(ConfigError, match=r"one of the package's studies: report"):
+        read_study(Path("reprt"))
