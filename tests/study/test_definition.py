@@ -121,7 +121,7 @@ def test_mistakes_are_told(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_what_is_no_study(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere: No such file or directory; give a study file or a folder"):
+    with pytest.raises(ConfigError, match=r"nowhere: No such file or directory; give a study file, a folder"):
         read_study(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"no \.yaml file in this folder"):
         read_study(tmp_path)
