@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from cifar_lightning.config.parser import LOGS
+from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.inference.predictor import Predictor
 from cifar_lightning.nets.tta import Views

@@ -9,7 +9,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning.config.parser import LOGS
+from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, UserError
 from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
