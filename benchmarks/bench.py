@@ -17,7 +17,7 @@ from benchmarks import data_path, matrix, startup, step, training, workbench
 from benchmarks.figures import FIGURES
 from benchmarks.measure import conditions
 from benchmarks.workbench import Effort, Workbench, find_data
-from cifar_lightning.config.parser import LOGS
+from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import OutputError
 from cifar_lightning.runs import environment
 from cifar_lightning.runs.atomic import write_json

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from cifar_lightning import __version__, process
+from cifar_lightning.config.help import answered
 from cifar_lightning.errors import ConfigError, UserError, did_you_mean
 
 # verb: (module, function, what `--help` says of it)
@@ -131,7 +132,9 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError("bench is now: python -m benchmarks (from a checkout)")
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
-    module, function, _ = VERBS[name]
+    module, function, purpose = VERBS[name]
+    if name in ("fit", "validate", "test") and answered(name, purpose, rest):
+        return 0
     process.keep_freed_memory()
     # The imports make a million objects that all stay: searching them for garbage again and again while they come in
     # costs a good part of the time to the first step and finds nothing.

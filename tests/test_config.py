@@ -8,6 +8,7 @@ import torch
 import yaml
 from tiny import TINY_FLAGS, TINY_TRAINING
 
+from cifar_lightning.config.help import answered
 from cifar_lightning.config.invocation import Invocation, values_of
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.config.recipes import find_recipe
@@ -20,6 +21,9 @@ CONFIGS = sorted(
     for path in (Path(__file__).parent.parent / "configs").glob("**/*.yaml")
     if path.name != "study.yaml"  # what `study` reads: tests/study/test_definition.py has it
 )
+
+# How the complaints begin that need no more than names and files.
+EARLY = ("unknown flag", "--config", "ckpt is a flag", "unknown setting trai", "unknown setting data")
 
 
 class OtherNet(torch.nn.Module):
@@ -286,6 +290,12 @@ def test_wrong_input_is_one_line(
     with pytest.raises(ConfigError) as caught:
         experiment(*arguments)
     assert "\n" not in str(caught.value)
+    early = None  # what is said before torch is loaded: the same, or nothing
+    try:
+        assert not answered("fit", "", arguments)
+    except ConfigError as error:
+        early = str(error)
+    assert early == (str(caught.value) if text.startswith(EARLY) else None)
     if ".*" in text:
         assert __import__("re").search(text, str(caught.value)), str(caught.value)
     else:

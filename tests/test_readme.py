@@ -34,6 +34,9 @@ def test_a_new_net_takes_one_file(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert re.search(r"output +Linear +10 +10,250", done.stdout)  # 16 * 64 * 10 + 10
+    command = [sys.executable, "-m", "cifar_lightning", "fit", "--model.net.help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "\n  SmallNet\n" in done.stdout
 
 
 def test_a_trained_model_takes_five_lines(

@@ -56,11 +56,6 @@ class Invocation:
         configs = [find_recipe(name) for name in known.config]
         return cls(known.ckpt, configs, flags, [_read_layer(path) for path in configs])
 
-    @property
-    def wants_help(self) -> bool:
-        """Whether the flags are to be shown instead of used."""
-        return bool({"-h", "--help"} & set(self.flags))
-
     def last(self, name: str) -> Any:
         """The value of a setting that the flags, or else the last file that has it, give; None where none does."""
         if given := values_of(self.flags, f"--{name}"):

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import torch
 import yaml
 from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cifar_lightning import process
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.config.flags import LOGS, OWN_FLAGS, SOURCES, TRAINER_DEFAULTS, all_flags
 from cifar_lightning.config.invocation import Invocation
 from cifar_lightning.config.messages import explain
 from cifar_lightning.config.validation import check_settings
@@ -24,25 +25,9 @@ from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
 from cifar_lightning.runs.checkpoint import Checkpoint
 
-LOGS = "lightning_logs"
 DEFAULT_RECIPE = "default"  # the folder of runs that no --config names
-DEFAULT_NET = "cifar_lightning.nets.report_cnn.ReportCNN"
 
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # numpy's range
-
-HELP = (
-    "The flags most used: --data.batch_size, --data.val_size, --model.net and its arguments (--model.net.dropout; "
-    "--model.net.help ReportCNN lists them), --model.optimizer and its arguments (--model.optimizer.lr; "
-    "--model.optimizer.help Adam), --trainer.max_epochs, --seed_everything, --config FILE. All of them:"
-)
-
-TRAINER_DEFAULTS: dict[str, Any] = {
-    "max_epochs": 30,  # the report's
-    "default_root_dir": LOGS,
-    "devices": 1,
-    "num_sanity_val_steps": 0,  # the first validation comes soon enough, and its metrics would need cleaning up
-    "enable_model_summary": False,  # our table shows the output shapes as well
-}
 
 
 class Experiment(LightningCLI):
@@ -69,7 +54,7 @@ class Experiment(LightningCLI):
         self.checkpoint: Path | None = None  # what --ckpt resolved to
         self.loaded: Checkpoint | None = None  # and what it held when it was read
         silence_known_warnings()
-        if not self.invocation.wants_help:
+        if "--help-all" not in self.invocation.flags:
             self._read_checkpoint()
         try:
             super().__init__(
@@ -78,12 +63,7 @@ class Experiment(LightningCLI):
                 run=False,
                 save_config_callback=None,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
-                parser_kwargs={
-                    "allow_abbrev": False,
-                    "exit_on_error": False,
-                    "usage": f"python -m cifar_lightning {verb} [flags]",
-                    "description": HELP,
-                },
+                parser_kwargs={"allow_abbrev": False, "exit_on_error": False},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
@@ -96,32 +76,31 @@ class Experiment(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""
-        parser.add_argument("--seed_everything", type=Seed, default=0, help="of weights, dropout and training order")
+        default, about = OWN_FLAGS["seed_everything"]
+        parser.add_argument("--seed_everything", type=Seed, default=default, help=about)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our flags beside Lightning's."""
-        parser.set_defaults({"model.net": {"class_path": DEFAULT_NET}})
+        parser.set_defaults({"model.net": {"class_path": SOURCES["model.net"]}})
         # Of a class that is named, jsonargparse would take over those of the default's arguments whose names fit.
         parser.set_defaults(dict.fromkeys(self.invocation.named_classes(), None))
         parser.link_arguments("seed_everything", "data.seed")
-        purpose = "go on with this run" if self.verb == "fit" else "the weights to score, required: pretrained"
-        parser.add_argument(
-            "--ckpt",
-            nargs="?",
-            const="last",
-            help=f"{purpose}: a path, or best or last of the newest run that has a checkpoint (alone: last)",
-        )
+        parser.add_argument("--ckpt", nargs="?", const="last", help=OWN_FLAGS["ckpt"][1])
         if self.verb == "fit":
-            parser.add_argument(
-                "--final_test", type=bool, default=True, help="score the last weights on the test set at the end"
-            )
+            default, about = OWN_FLAGS["final_test"]
+            parser.add_argument("--final_test", type=bool, default=default, help=about)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses what was typed; errors come out as one line."""
+        """Parses what was typed; errors come out as one line. `--help-all` prints every flag instead."""
+        if "--help-all" in self.invocation.flags:
+            parser.usage = f"python -m cifar_lightning {self.verb} [flags]"
+            # Without the lists of all classes that Lightning and torch have of a kind.
+            print(re.sub(r",\s+known\s+subclasses:[^)]*", "", parser.format_help()), end="")
+            raise SystemExit(0)
         try:
             self.config = parser.parse_args(self.invocation.arguments())
         except argparse.ArgumentError as error:
-            raise explain(str(error), parser) from error
+            raise explain(str(error), all_flags(self.verb, self.invocation.named_classes())) from error
 
     def before_instantiate_classes(self) -> None:
         """Resolves what is left open, so that the saved configuration holds what ran."""
@@ -139,7 +118,7 @@ class Experiment(LightningCLI):
     @property
     def accelerator(self) -> str:
         """Lightning's name of the accelerator that the Trainer takes: 'cpu', 'cuda' or 'mps'."""
-        return _accelerator(str(self.config.trainer.accelerator))
+        return environment.accelerator_of(str(self.config.trainer.accelerator))
 
     def instantiate_classes(self) -> None:
         """Builds model and data; the Trainer waits until the run has a folder."""
@@ -198,14 +177,3 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         self.invocation.add_checkpoint(config)
-
-
-def _accelerator(name: str) -> str:
-    """What Lightning will choose for an accelerator's name."""
-    if name in ("auto", "gpu"):
-        if MPSAccelerator.is_available():
-            return "mps"
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        return "cpu"  # the Trainer refuses it in a moment, with its own words
-    return name

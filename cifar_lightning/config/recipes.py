@@ -19,6 +19,12 @@ def recipe_names() -> dict[str, Path]:
     return names | {path.stem: path for path in files if stems.count(path.stem) == 1}
 
 
+def short_names() -> list[str]:
+    """Every recipe once, by the shortest of its names."""
+    known = recipe_names()
+    return sorted({min((n for n in known if known[n] == path), key=len) for path in known.values()})
+
+
 def find_recipe(name: str) -> Path:
     """The file that --config names: a path, or else a recipe.
 
@@ -30,6 +36,5 @@ def find_recipe(name: str) -> Path:
     known = recipe_names()
     if found := known.get(name.removeprefix("configs/").removesuffix(".yaml")):
         return found
-    short = sorted({min((n for n in known if known[n] == path), key=len) for path in known.values()})
     nearest = did_you_mean(name.removesuffix(".yaml"), known)
-    raise ConfigError(f"--config {name}: no such file or recipe{nearest}; recipes: {', '.join(short)}")
+    raise ConfigError(f"--config {name}: no such file or recipe{nearest}; recipes: {', '.join(short_names())}")

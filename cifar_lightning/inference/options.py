@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from cifar_lightning.config.parser import LOGS
+from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, VerbParser
 from cifar_lightning.inference.predictor import Predictor
 from cifar_lightning.nets.tta import Views

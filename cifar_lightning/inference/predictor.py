@@ -9,7 +9,7 @@ import torch
 from lightning.fabric.plugins import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import Tensor
 
-from cifar_lightning.config.parser import LOGS
+from cifar_lightning.config.flags import LOGS
 from cifar_lightning.data.transforms import Normalize
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.inference.loading import Trained, load_trained

@@ -16,17 +16,17 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", 
 
 
 def accelerator_of(flag: str) -> str:
-    """Lightning's name of the accelerator that 'auto', 'cpu' or 'gpu' means on this machine.
+    """What the Trainer's accelerator 'auto', 'cpu', 'gpu', 'cuda' or 'mps' is on this machine: 'cpu', 'cuda' or 'mps'.
 
     Raises:
         ConfigError: a GPU is asked for and there is none.
     """
-    if flag != "cpu" and torch.cuda.is_available():
+    if flag in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
-    if flag != "cpu" and torch.backends.mps.is_available():
+    if flag in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return "mps"
-    if flag == "gpu":
-        raise ConfigError("accelerator gpu: no GPU is found; auto takes what is there")
+    if flag not in ("auto", "cpu"):
+        raise ConfigError(f"accelerator {flag}: none is found here; auto takes what is there")
     return "cpu"
 
 

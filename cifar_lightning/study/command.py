@@ -1,16 +1,14 @@
 """`study`: plans, trains what has not been trained, compares, and writes the page."""
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning.config.parser import LOGS
-from cifar_lightning.errors import ConfigError, UserError
+from cifar_lightning.config.flags import LOGS
+from cifar_lightning.errors import ConfigError, UserError, VerbParser
 from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
@@ -29,7 +27,7 @@ def main(argv: list[str]) -> int:
         OutputError: a file cannot be read or written, or the study is being run already.
         UserError: Ctrl-C or SIGTERM; or runs failed, now or before, and the page is written all the same.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse(argv)
     study = read_study(arguments.path, arguments.seeds)
     logs = arguments.logs / study.name
     published = Path(arguments.publish) if arguments.publish else study.published  # where published runs are read
@@ -97,14 +95,13 @@ def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
     console.file.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m cifar_lightning study",
-        allow_abbrev=False,
-        description="Train every system of a study with each of its seeds, as far as that has not been done, then "
-        "compare them and write report.html. It can be stopped and started again at any time.",
+def _parser() -> VerbParser:
+    parser = VerbParser(
+        "study",
+        "Train every system of a study with each of its seeds, as far as that has not been done, then compare them and "
+        "write report.html. It can be stopped and started again at any time.",
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="a study file, or a folder of configs")
+    parser.add_argument("path", type=Path, metavar="PATH", help="a study's name, its file, or a folder of configs")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan")
     parser.add_argument(
         "--gather", action="store_true", help="run nothing; write the page from the runs that are there"
@@ -122,8 +119,3 @@ def _parser() -> argparse.ArgumentParser:
         "--logs", type=Path, default=Path(LOGS), metavar="DIR", help=f"where runs go; by default {LOGS}"
     )
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"study: {message}; see python -m cifar_lightning study --help")

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
+from cifar_lightning.config.flags import OWN_FLAGS
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
@@ -29,17 +30,8 @@ class Scoring(Experiment):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """`--tta` is the short name of a setting that the checkpoint's configuration also has."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument(
-            "--tta",
-            type=Views | None,
-            default=None,
-            help="score once more with test-time augmentation: the short name of --model.tta.views",
-        )
-        parser.add_argument(
-            "--calibrate",
-            action="store_true",
-            help="fit a temperature on the validation split and store it beside the checkpoint, where predict finds it",
-        )
+        parser.add_argument("--tta", type=Views | None, default=OWN_FLAGS["tta"][0], help=OWN_FLAGS["tta"][1])
+        parser.add_argument("--calibrate", action="store_true", help=OWN_FLAGS["calibrate"][1])
 
     def before_instantiate_classes(self) -> None:
         """The short name wins, as flags do."""

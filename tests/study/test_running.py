@@ -185,7 +185,7 @@ def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytes
     ("flags", "message"),
     [
         (["nowhere"], "study nowhere: No such file or directory"),
-        (["tiny.yaml", "--job", "2"], "study: unrecognized arguments: --job 2"),
+        (["tiny.yaml", "--job", "2"], "study: unknown argument --job, did you mean '--jobs'?"),
         (["tiny.yaml", "--jobs", "999"], "--jobs 999: this machine has"),
         (["tiny.yaml", "--publish"], "--publish needs a folder"),
         ([], "study: the following arguments are required: PATH"),
