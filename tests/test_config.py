@@ -306,9 +306,9 @@ def test_wrong_input_is_one_line(
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--trainer.accelerator", "gpu"], "trainer: "),
-        (["--trainer.accelerator", "gppu"], "trainer: "),
-        (["--trainer.accelerator", "tpu"], "trainer: "),
+        (["--trainer.accelerator", "gpu"], "trainer.accelerator gpu: none is found here"),
+        (["--trainer.accelerator", "gppu"], "trainer.accelerator gppu: none is found here"),
+        (["--trainer.accelerator", "tpu"], "trainer.accelerator tpu: none is found here"),
         (["--data.batch_size", "41"], "data.batch_size 41 is above the 40 training images"),
         (
             [

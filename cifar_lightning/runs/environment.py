@@ -26,7 +26,7 @@ def accelerator_of(flag: str) -> str:
     if flag in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return "mps"
     if flag not in ("auto", "cpu"):
-        raise ConfigError(f"accelerator {flag}: none is found here; auto takes what is there")
+        raise ConfigError(f"trainer.accelerator {flag}: none is found here; auto takes what is there")
     return "cpu"
 
 

@@ -93,10 +93,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
-        reason = " ".join(str(error).split())
-        if "accelerator" in reason or "backend" in reason:
-            reason += "; without --trainer.accelerator what is there is used"
-        raise ConfigError(f"trainer: {reason}") from error
+        raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
     if trainer.world_size > 1 and process.is_rank_zero():
         _check_devices(experiment, trainer)
         process.announce(experiment.checkpoint)
