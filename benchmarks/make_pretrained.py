@@ -26,7 +26,7 @@ from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import calibration, checkpoint
 from cifar_lightning.runs.atomic import write_bytes, write_json, write_text
 from cifar_lightning.runs.checkpoint import PRETRAINED
-from cifar_lightning.runs.record import RunRecord, read_record
+from cifar_lightning.runs.record import RESULTS, RUNS, RunRecord, read_files, read_record, write_run
 from cifar_lightning.runs.settings import without_folders
 
 CARD = PRETRAINED.with_name("CARD.md")
@@ -76,6 +76,8 @@ def main(argv: list[str]) -> int:
         "config": config,
     }
     write_json(PRETRAINED.with_suffix(".json"), card)
+    for folder in (options.run, options.calibrated):  # where the card's figures come from
+        write_run(RESULTS / RUNS / "pretrained" / f"{folder.resolve().name}.json", read_files(folder))
     card["test"] = _test()
     write_json(PRETRAINED.with_suffix(".json"), card)
     write_text(CARD, _text(card, record))
@@ -122,8 +124,9 @@ def _text(card: dict[str, Any], record: RunRecord) -> str:
         [
             "# The trained weights in the package",
             "",
-            "Written by `python -m benchmarks make_pretrained`, not by hand. `pretrained.json` holds the same and the",
-            "whole configuration. `python -m cifar_lightning test --ckpt pretrained` repeats the accuracies.",
+            "Written by `python -m benchmarks make_pretrained`, not by hand. `pretrained.json` holds the same and the whole",
+            "configuration; `results/runs/pretrained/` holds the two runs. `python -m cifar_lightning test --ckpt pretrained`",
+            "repeats the accuracies.",
             "",
             "| | |",
             "|---|---|",
