@@ -124,9 +124,9 @@ def _text(card: dict[str, Any], record: RunRecord) -> str:
         [
             "# The trained weights in the package",
             "",
-            "Written by `python -m benchmarks make_pretrained`, not by hand. `pretrained.json` holds the same and the whole",
-            "configuration; `results/runs/pretrained/` holds the two runs. `python -m cifar_lightning test --ckpt pretrained`",
-            "repeats the accuracies.",
+            "Written by `python -m benchmarks make_pretrained`, not by hand. `pretrained.json` holds the same and "
+            "the whole\nconfiguration; `results/runs/pretrained/` holds the two runs. "
+            "`python -m cifar_lightning test --ckpt pretrained`\nrepeats the accuracies.",
             "",
             "| | |",
             "|---|---|",
