@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import command
-from benchmarks.recipes import interval, require_commit
+from benchmarks.recipes import finished_run, interval, require_commit
 from cifar_lightning import cli
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.record import RESULTS
 from cifar_lightning.runs.settings import without_folders
@@ -78,7 +77,7 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
     recipe, name, seed, logs = job
     ablation = ABLATIONS[recipe]
     place = logs / f"{list(ablation.variants).index(name)}-{seed}"
-    record = run_dir.finished_run(place)
+    record = finished_run(place)
     if record is None:
         flags = [
             "--config",
@@ -92,7 +91,7 @@ def train(job: tuple[str, str, int, Path]) -> tuple[str, dict[str, Any]]:
         places = [f"--seed_everything={seed}", f"--trainer.default_root_dir={place}"]
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             exit_code = cli.main(["fit", *flags, *places, "--trainer.enable_progress_bar=false"])
-        record = run_dir.finished_run(place)
+        record = finished_run(place)
         if exit_code or record is None:
             raise RuntimeError(f"{name}, seed {seed}: exit code {exit_code}")
     print(f"{name}, seed {seed}: {record.metrics['last_epoch']['val_accuracy']:.2%}", flush=True)

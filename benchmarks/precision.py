@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import command
-from benchmarks.recipes import fit, interval
+from benchmarks.recipes import finished_run, fit, interval
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.record import read_record
 from cifar_lightning.runs.settings import without_folders
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> int:
         for precision in PRECISIONS:
             logs = arguments.logs / f"{precision}-{seed}"
             flags = ("--final_test=false", f"--trainer.precision={precision}")
-            done = run_dir.finished_run(logs) or read_record(fit(CONFIG, seed, logs, *flags))
+            done = finished_run(logs) or read_record(fit(CONFIG, seed, logs, *flags))
             pairs[-1][precision] = done.to_json()
     first = pairs[0]["bf16-mixed"]
     keys = ("commit", "dirty", "versions", "hardware", "config")

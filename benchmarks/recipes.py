@@ -10,6 +10,7 @@ from scipy import stats
 
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import environment
+from cifar_lightning.runs.record import RECORD, RunRecord, read_record
 
 
 def require_commit() -> None:
@@ -33,3 +34,9 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     mean = statistics.fmean(values)
     low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
     return {"mean": mean, "low": float(low), "high": float(high)}
+
+
+def finished_run(logs: Path) -> RunRecord | None:
+    """The record of the finished run under `logs`, which is one run's own; None where there is none."""
+    records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
+    return next((record for record in records if record.status == "finished"), None)

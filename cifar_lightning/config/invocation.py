@@ -41,11 +41,7 @@ class Invocation:
 
     @classmethod
     def read(cls, arguments: list[str]) -> "Invocation":
-        """Splits argv and reads every file that --config names.
-
-        Raises:
-            ConfigError: a flag lacks its value, or a file is missing, is no YAML or holds no settings.
-        """
+        """Splits argv and reads every file that --config names. Raises ConfigError where one of them is wrong."""
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--ckpt", nargs="?", const="last")
         parser.add_argument("-c", "--config", action="append", default=[])

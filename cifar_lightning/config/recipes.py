@@ -26,11 +26,7 @@ def short_names() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file that --config names: a path, or else a recipe.
-
-    Raises:
-        ConfigError: there is neither; the known recipes are listed.
-    """
+    """The file that --config names: a path, or else a recipe. Raises a ConfigError that lists the known recipes."""
     if (path := Path(name)).is_file():
         return path
     known = recipe_names()

@@ -166,11 +166,7 @@ class CIFAR10DataModule(LightningDataModule):
             self._splits["test"] = images.contiguous(), labels
 
     def train_dataloader(self) -> TensorLoader:
-        """Batches of the training split, in a new order each epoch, augmented.
-
-        Raises:
-            ValueError: `batch_size` cannot be shared out evenly among the devices.
-        """
+        """Batches of the training split, augmented, in a new order each epoch. Raises ValueError."""
         return self._loader("train", batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:

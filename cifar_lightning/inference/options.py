@@ -38,11 +38,7 @@ class Parser(VerbParser):
             "pixel (flip_translate)")  # fmt: skip
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
-        """The values of the flags.
-
-        Raises:
-            ConfigError: a flag or a value is wrong, or `--ckpt` is missing.
-        """
+        """The values of the flags. Raises ConfigError: a flag is wrong, or `--ckpt` is missing."""
         options = super().parse(argv)
         if options.ckpt is None:
             if self.verb == "export" or run_dir.newest_run(options.logs):

@@ -7,20 +7,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def triangular(progress: float, start: float, peak: float, end: float) -> float:
-    """Straight up from `start` to 1 at progress `peak`, then straight down to `end` at progress 1."""
-    if progress < peak:
-        return start + (1 - start) * progress / peak
-    return 1 + (end - 1) * (progress - peak) / (1 - peak)
-
-
-def cosine(progress: float, warmup: float, end: float) -> float:
-    """Straight up from 0 to 1 at progress `warmup`, then half a cosine down to `end` (Loshchilov, arXiv 1608.03983)."""
-    if progress < warmup:
-        return progress / warmup
-    return end + (1 - end) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
-
-
 class ProgressLR(LambdaLR, ABC):
     """Sets the rate before each step to the optimizer's own times `factor(progress)`.
 
@@ -56,7 +42,7 @@ class ProgressLR(LambdaLR, ABC):
 
 
 class TriangularLR(ProgressLR):
-    """`triangular` by step; with `peak` 0 a straight line from the full rate down to `end` of it.
+    """Straight up, then straight down; with `peak` 0 a straight line from the full rate down to `end` of it.
 
     Args:
         optimizer: whose rate is set.
@@ -76,12 +62,14 @@ class TriangularLR(ProgressLR):
         super().__init__(optimizer)
 
     def factor(self, progress: float) -> float:
-        """See `triangular`."""
-        return triangular(progress, self.start, self.peak, self.end)
+        """From `start` up to 1 at `peak`, then down to `end`."""
+        if progress < self.peak:
+            return self.start + (1 - self.start) * progress / self.peak
+        return 1 + (self.end - 1) * (progress - self.peak) / (1 - self.peak)
 
 
 class CosineLR(ProgressLR):
-    """`cosine` by step.
+    """Straight up, then half a cosine down (Loshchilov and Hutter, arXiv 1608.03983).
 
     Args:
         optimizer: whose rate is set.
@@ -100,8 +88,10 @@ class CosineLR(ProgressLR):
         super().__init__(optimizer)
 
     def factor(self, progress: float) -> float:
-        """See `cosine`."""
-        return cosine(progress, self.warmup, self.end)
+        """From 0 up to 1 at `warmup`, then half a cosine down to `end`."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 
 
 def _check(**shares: float) -> None:

@@ -84,11 +84,7 @@ def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]]
 
 
 def stored(checkpoint: Path, sha256: str, views: str) -> float | None:
-    """The temperature of a checkpoint for these views; None where none was fitted.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
+    """The temperature of a checkpoint for these views, None where there is none. Raises CheckpointError if damaged."""
     fit = _fits(path_for(checkpoint, sha256), sha256).get(views)
     return float(fit["temperature"]) if fit else None
 

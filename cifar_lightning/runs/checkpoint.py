@@ -70,11 +70,7 @@ class Checkpoint:
         return _file_id(self.path) != self.file_id
 
     def load_into(self, model: nn.Module) -> None:
-        """Puts the weights into a model of the same architecture.
-
-        Raises:
-            CheckpointError: the architecture is another one; the text names the first difference.
-        """
+        """Puts the weights into a model. Raises CheckpointError with the first difference of another architecture."""
         theirs, ours = self.content["state_dict"], model.state_dict()
         differences = [f"{name} is missing in the file" for name in ours if name not in theirs]
         differences += [f"{name} is not part of this net" for name in theirs if name not in ours]
@@ -93,11 +89,7 @@ class Checkpoint:
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Replaces `path` by a checkpoint.
-
-    Raises:
-        OutputError: the disk is full, or the folder cannot be written; the old file is as it was.
-    """
+    """Replaces `path` by a checkpoint. Raises OutputError where that fails; the old file is then as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # In memory first: where the disk is full, torch.save would say that some assertion failed.
     buffer = io.BytesIO()

@@ -16,11 +16,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "tensorboard", 
 
 
 def accelerator_of(flag: str) -> str:
-    """What the Trainer's accelerator 'auto', 'cpu', 'gpu', 'cuda' or 'mps' is on this machine: 'cpu', 'cuda' or 'mps'.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
+    """'cpu', 'cuda' or 'mps' for a Trainer's accelerator. Raises ConfigError for a GPU that is not there."""
     if flag in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
     if flag in ("auto", "gpu", "mps") and torch.backends.mps.is_available():

@@ -123,11 +123,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_files(folder: Path) -> RunFiles:
-    """The small files of a run's folder, without test.json; a table that is not there yet has no rows.
-
-    Raises:
-        OutputError: one cannot be read.
-    """
+    """A run's small files without test.json; a table not there yet has no rows. Raises OutputError if unreadable."""
     tables = (folder / "metrics.csv", folder / "timings.csv")
     epochs, timings = (read_rows(path) if path.is_file() else [] for path in tables)
     return RunFiles(read_record(folder), epochs, timings)

@@ -10,18 +10,14 @@ from filelock import FileLock, Timeout
 
 from cifar_lightning.errors import CheckpointError, OutputError
 from cifar_lightning.runs.checkpoint import PRETRAINED
-from cifar_lightning.runs.record import RECORD, RunRecord, read_record
+from cifar_lightning.runs.record import RECORD, read_record
 
 LOCK_NAME = ".lock"
 
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Holds a run's folder; leaves no trace. The kernel releases the lock when the process dies, however it dies.
-
-    Raises:
-        OutputError: another process holds it, or it cannot be locked.
-    """
+    """Holds a run's folder, until the process dies at the latest. Raises OutputError where another process holds it."""
     path, holder = folder / LOCK_NAME, folder / f"{LOCK_NAME}.pid"
     lock = FileLock(path, blocking=False)
     try:
@@ -51,11 +47,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def create(logs: Path, recipe: str, seed: int, now: datetime) -> Path:
-    """Makes the folder of a new run; runs that start in the same second get `-2`, `-3` and so on.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
+    """Makes a new run's folder; those of the same second get `-2`, `-3` and so on. Raises OutputError if it cannot."""
     name = f"{now:%Y-%m-%d_%H-%M-%S}-s{seed}"
     number = 1
     while True:
@@ -80,12 +72,6 @@ def run_of(checkpoint: Path) -> Path | None:
     folder = checkpoint.resolve().parent
     is_run = folder.name == CHECKPOINTS and (folder.parent / RECORD).is_file()
     return Path(os.path.relpath(folder.parent)) if is_run else None
-
-
-def finished_run(logs: Path) -> RunRecord | None:
-    """The record of the finished run under `logs`, which is one run's own; None where there is none."""
-    records = [read_record(path.parent) for path in logs.glob(f"*/*/{RECORD}")]
-    return next((record for record in records if record.status == "finished"), None)
 
 
 def newest_run(logs: Path) -> Path | None:

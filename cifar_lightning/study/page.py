@@ -77,11 +77,7 @@ def _flop(value: float | None) -> str:
 
 
 def write_study(table: dict[str, Any], figures: Figures, logs: Path) -> None:
-    """study.json, report.html and report.md with its figures, into the study's folder.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
+    """study.json, report.html and report.md with its figures, into the study's folder. Raises OutputError."""
     _write_page(table, figures, logs)
     write_text(logs / "report.html", render("report.html.j2", table, figures))
     write_json(logs / "study.json", table)

@@ -80,11 +80,7 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
 
 
 def check_frozen(before: dict[str, Any], now: dict[str, Any], kept: dict[str, str]) -> None:
-    """Refuses a change of any of the `kept` settings; `kept` gives the reason of each.
-
-    Raises:
-        ConfigError: one changed.
-    """
+    """Raises ConfigError where one of the `kept` settings changed; `kept` gives the reason of each."""
     for name, reason in kept.items():
         if setting(before, name) != setting(now, name):
             raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from cifar_lightning.optim.schedules import CosineLR, ProgressLR, TriangularLR, cosine, triangular
+from cifar_lightning.optim.schedules import CosineLR, ProgressLR, TriangularLR
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from cifar_lightning.optim.schedules import CosineLR, ProgressLR, TriangularLR, 
     ],
 )
 def test_triangular(progress: float, start: float, peak: float, end: float, factor: float) -> None:
-    assert triangular(progress, start, peak, end) == pytest.approx(factor)
+    assert TriangularLR(sgd(), start, peak, end).factor(progress) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_triangular(progress: float, start: float, peak: float, end: float, fact
     ],
 )
 def test_cosine(progress: float, warmup: float, end: float, factor: float) -> None:
-    assert cosine(progress, warmup, end) == pytest.approx(factor)
+    assert CosineLR(sgd(), warmup, end).factor(progress) == pytest.approx(factor)
 
 
 def rates(scheduler: LRScheduler, steps: int) -> list[float]:

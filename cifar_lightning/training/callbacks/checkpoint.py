@@ -34,15 +34,12 @@ class EpochCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, name: str, monitor: str | None = None, mode: str = "min") -> None:
-        super().__init__(
-            dirpath=folder,
-            filename=name,
-            enable_version_counter=False,
-            monitor=monitor,
-            mode=mode,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-        )
+        settings: dict[str, Any] = {
+            "every_n_epochs": 1,
+            "save_on_train_epoch_end": True,
+            "enable_version_counter": False,
+        }
+        super().__init__(folder, name, monitor, mode=mode, **settings)
         self._name = name
 
     @property

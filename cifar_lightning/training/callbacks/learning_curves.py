@@ -52,11 +52,7 @@ class LearningCurves(Callback):
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the row. Runs before the checkpoints of the epoch, so that they hold it.
-
-        Raises:
-            NonFiniteError: one of the epoch's losses is not a number; the epoch's checkpoints are not written.
-        """
+        """Writes the row, before the epoch's checkpoints hold it. Raises NonFiniteError where a loss is no number."""
         assert isinstance(pl_module, Classifier)
         epoch = trainer.current_epoch + 1
         row = {"epoch": float(epoch), "learning_rate": self._learning_rate}

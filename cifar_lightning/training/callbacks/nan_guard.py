@@ -51,11 +51,7 @@ class NanGuard(Callback):
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Checks them in one pass over the gradients.
-
-        Raises:
-            NonFiniteError: on a CPU; the step is not taken.
-        """
+        """Checks them in one pass over the gradients. On a CPU raises NonFiniteError before the step."""
         suspects = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         # float16's loss scale overflows now and then by design: its scaler leaves such steps out by itself.
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
@@ -78,11 +74,7 @@ class NanGuard(Callback):
         self._losses = []
 
     def check(self, trainer: Trainer) -> None:
-        """Reads the flag, which waits for the device.
-
-        Raises:
-            NonFiniteError: there was a bad batch; the weights are those before it.
-        """
+        """Waits for the flag. Raises NonFiniteError after a bad batch; the weights are those before it."""
         if self._parameters and (batch_idx := int(self._first_bad)) >= 0:
             raise self._error(trainer, batch_idx, "the loss or a gradient")
 

@@ -38,11 +38,7 @@ class RunTensorBoard(TensorBoardLogger):
         self.purge_from: int | None = None  # TensorBoard drops this epoch and later ones, left from before a resume
 
     def log_curves(self, points: Mapping[str, float], epoch: int) -> None:
-        """Adds each `train/name` and `val/name` to the curve `name` of its sub-run and hands them to the file system.
-
-        Raises:
-            OutputError: it does not take them.
-        """
+        """Adds `train/name` and `val/name` to the curve `name` of their sub-runs. Raises OutputError if that fails."""
         try:
             for key, value in points.items():
                 split, name = key.split("/")
