@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.settings import flat, without_folders
 from cifar_lightning.study.metrics import CURVES, METRICS
@@ -121,10 +123,8 @@ def _confusion(runs: Sequence[StoredRun]) -> Entry | None:
     if not runs:
         return None
     tests = [run.record.metrics["test"] for run in runs]
-    matrices = [test["confusion_matrix"] for test in tests]
-    names = list(tests[0]["per_class_accuracy"])
-    total = [[sum(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
-    return {"classes": names, "counts": total, "runs": len(runs)}
+    counts = np.sum([test["confusion_matrix"] for test in tests], axis=0)
+    return {"classes": list(tests[0]["per_class_accuracy"]), "counts": counts.tolist(), "runs": len(runs)}
 
 
 def _run(task: Task) -> Entry:

@@ -16,6 +16,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import DataError
 from cifar_lightning.runs import figures
 from cifar_lightning.runs.figures import TRAIN_COLOUR, VAL_COLOUR
+from cifar_lightning.study.metrics import METRICS
 from cifar_lightning.study.page import FIGURES
 from cifar_lightning.study.store import StoredRun
 
@@ -33,16 +34,12 @@ Table = dict[str, Any]
 
 
 def draw(table: Table) -> dict[str, bytes]:
-    """Every chart that the table has figures for, as SVG by file name.
-
-    Args:
-        table: from `gather`.
-    """
+    """Every chart that the table from `gather` has figures for, as SVG by file name."""
     charts = {}
     with_curves = [system for system in table["systems"] if system["curves"]]
     if with_curves:
-        charts["loss.svg"] = all_curves(table, "train_loss", "training loss")
-        charts["accuracy.svg"] = all_curves(table, "train_accuracy", "training accuracy")
+        charts["loss.svg"] = all_curves(table, "train_loss")
+        charts["accuracy.svg"] = all_curves(table, "train_accuracy")
     for system in with_curves:
         charts[f"curve-{system['name']}.svg"] = one_system(table, system)
     if any("test_accuracy" in system["metrics"] for system in table["systems"]):
@@ -63,7 +60,7 @@ def as_svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def all_curves(table: Table, metric: str, label: str) -> Figure:
+def all_curves(table: Table, metric: str) -> Figure:
     """One metric of every system against the epoch: the mean over its seeds, and a band from least to greatest."""
     drawn = sum(metric in system["curves"] for system in table["systems"])
     figure, axes = _new_figure(3.4 + 0.175 * drawn)
@@ -73,7 +70,7 @@ def all_curves(table: Table, metric: str, label: str) -> Figure:
             style, width = ("-", 2.4) if is_reference else (("-", "--", "-.")[index % 3], 1.4)
             name = f"{system['title']} (n = {system['n']})"
             _plot(axes, points, COLOURS[index % len(COLOURS)], name, width, style)
-    _label_epochs(axes, label)
+    _label_epochs(axes, METRICS[metric].title)
     if metric.endswith("accuracy"):
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     figure.legend(loc="outside lower left", fontsize=8.5, frameon=False, handlelength=3, labelspacing=0.25)
@@ -163,13 +160,11 @@ def sample_images(config: dict[str, Any], shown: StoredRun | None, published: Pa
         shown: the run whose mistakes are shown.
         published: a published study's folder, which holds both for a machine without data set or run folder.
     """
-    files = {}
-    if published is not None:
-        names = ("samples.png", "mistakes.png") if shown is not None else ("samples.png",)
-        paths = [published / FIGURES / name for name in names]
-        files = {path.name: path.read_bytes() for path in paths if path.is_file()}
-    if shown is not None and shown.mistakes is not None:
-        files["mistakes.png"] = shrink(shown.mistakes.read_bytes())
+    names = ("samples.png", "mistakes.png") if shown is not None else ("samples.png",)
+    paths = [published / FIGURES / name for name in names] if published is not None else []
+    files = {path.name: path.read_bytes() for path in paths if path.is_file()}
+    if shown is not None and (mistakes := shown.file("mistakes.png")):
+        files["mistakes.png"] = shrink(mistakes.read_bytes())
     data = CIFAR10DataModule(root=config["data"]["root"], source=config["data"].get("source", "official"), val_size=0)
     try:
         data.setup("fit")

@@ -90,13 +90,11 @@ def resolve(system: System) -> Resolved:
     if experiment.asked_precision is None:
         del settings["trainer.precision"]
     devices = config["trainer"]["devices"]
+    devices = len(devices) if isinstance(devices, list) else int(devices)
     layers = layer_table(experiment.model.net)
     batch_size = experiment.datamodule.batch_size
-    counted = count(experiment.model, batch_size)
-    return Resolved(
-        settings, config, layers, counted["step"] / batch_size, counted["evaluation_per_image"],
-        len(devices) if isinstance(devices, list) else int(devices),
-    )  # fmt: skip
+    flop = count(experiment.model, batch_size)
+    return Resolved(settings, config, layers, flop["step"] / batch_size, flop["evaluation_per_image"], devices)
 
 
 DONE, FAILED, RESUME, NEW = "done", "failed", "go on", "run"
@@ -137,7 +135,7 @@ def make_plan(
     Args:
         study: what is planned.
         resolved: by system.
-        found: by system, the runs that lie there, in the order of their starts.
+        found: by system, from `find_runs`.
         digest: of the package's source now.
         accept_source: count runs of another source.
         retry_failed: failed runs are to run once more; by default a failure is a result, which stays visible.

@@ -33,26 +33,22 @@ class StoredRun:
         """How many are in its curve."""
         return len(self.content.epochs)
 
+    def file(self, name: str) -> Path | None:
+        """A file of its folder; None where it was not written, or is not here."""
+        return self.folder / name if self.folder and (self.folder / name).is_file() else None
+
     @property
     def checkpoint(self) -> Path | None:
-        """Where `fit --ckpt` can go on; None where nothing was saved, or not here."""
-        return self._file(f"{CHECKPOINTS}/last.ckpt")
-
-    @property
-    def mistakes(self) -> Path | None:
-        """The figure of its worst mistakes on the test set, where it is here."""
-        return self._file("mistakes.png")
-
-    def _file(self, name: str) -> Path | None:
-        return self.folder / name if self.folder and (self.folder / name).is_file() else None
+        """Where `fit --ckpt` can go on."""
+        return self.file(f"{CHECKPOINTS}/last.ckpt")
 
 
 def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun]:
-    """Every run that lies where this system's runs do, in the order of their starts.
+    """Every run of a system, in the order of their starts.
 
     Args:
-        logs: the study's folder, which has its name; a system's runs lie in `<logs>/<system>/<recipe>/<run>`.
-        published: the folder of results whose `runs/<study>-<system>/` holds the runs that are published.
+        logs: the study's folder, which has its name; runs lie in `<logs>/<system>/<recipe>/<run>`.
+        published: a folder of results, whose `runs/<study>-<system>/` holds the runs that are published.
         system: its name.
 
     Raises:
