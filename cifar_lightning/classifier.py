@@ -81,21 +81,12 @@ class Classifier(LightningModule):
             self.net.compile()
             self._is_compiled = True
 
-    @property
-    def has_tta(self) -> bool:
-        """Whether the final weights are to be evaluated with test-time augmentation as well."""
-        return self.tta.views != "none"
-
-    def metrics_of(self, split: str) -> SplitMetrics:
-        """The sums of 'train', 'val' or 'test'."""
-        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[split]
-
     def step(self, batch: Batch, split: str, tta: TTA | None = None) -> dict[str, Tensor]:
         """The loss (), logits (B, C) and labels (B,) of a batch, which the sums of `split` count."""
         images, labels = batch
         logits = self(images) if tta is None else averaged_logits(self, images, tta)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if split == "train" else 0.0)
-        self.metrics_of(split).update(loss, logits, labels)
+        getattr(self, f"{split}_metrics").update(loss, logits, labels)
         return {"loss": loss, "logits": logits, "labels": labels}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -211,7 +202,7 @@ class Classifier(LightningModule):
 
     def _publish(self, split: str) -> dict[str, float]:
         # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
-        figures = self.metrics_of(split).compute()
+        figures: dict[str, float] = getattr(self, f"{split}_metrics").compute()
         self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, logger=False)
         return figures
 

@@ -112,7 +112,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
         experiment.datamodule.setup(stage)
     trainer, model = build_trainer(experiment, [], logger=False), experiment.model
     names = experiment.datamodule.class_names
-    views: dict[str, TTA | None] = {"none": None} | ({str(model.tta): model.tta} if model.has_tta else {})
+    views: dict[str, TTA | None] = {"none": None} | ({str(model.tta): model.tta} if model.tta.views != "none" else {})
     fits: dict[str, dict[str, float]] = {}
     if calibrates:
         validated = {view: score(experiment, trainer, "validate", tta) for view, tta in views.items()}

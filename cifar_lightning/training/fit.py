@@ -170,7 +170,7 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         print(summary_line("test", scored.evaluation, f"the weights of epoch {len(curves.rows)}"))
         if trainer.is_global_zero:
             save_figures(experiment.datamodule, scored, folder, trainer.logger, epoch=len(curves.rows))
-        if experiment.model.has_tta:
+        if experiment.model.tta.views != "none":
             augmented = score(experiment, trainer, "test", experiment.model.tta).evaluation
             metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))

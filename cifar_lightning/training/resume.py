@@ -1,17 +1,8 @@
 """What may change when a run goes on from a checkpoint: a written policy, so that no flag loses in silence.
 
-| what is another one | what happens |
-|---|---|
-| data set, validation split, kind of optimizer, schedule | refused: figures would lie, or the state does not fit |
-| batch size, accumulation, share of the epoch | refused while one of our schedules counts its steps by them |
-| batch size, seed, augmentation within an epoch | refused: the checkpoint names the next batch by its number |
-| rate and other values of the optimizer | taken; refused where a scheduler's state holds the rates |
-| batch size, seed, augmentation after an epoch; precision, | taken, with one line: no longer the run that was stopped |
-| other settings of data and model, clipping, callbacks | (`runs/settings.py`) |
-| threads, device, number of devices, CPU, torch | the same line: nobody promises the same bits there |
-
-Flags win over the checkpoint's configuration. Where the checkpoint's state would undo a flag, or the flag would make
-the run's figures lie, it is refused by name instead.
+docs/resuming.md has the policy as a table. Flags win over the checkpoint's configuration. Where the checkpoint's state
+would undo a flag, or the flag would make the run's figures lie, it is refused by name instead. Other changes are taken
+with one line that says so (`runs/settings.py`).
 """
 
 from typing import Any
