@@ -92,7 +92,7 @@ def unknown(name: str, known: Iterable[str], where: str = "") -> str:
 
 def first_sentence(text: str | None) -> str:
     """What a docstring, or an argument's part of it, says first; in one line and without papers."""
-    text = re.sub(r"\s\([^()]*arXiv[^()]*\)", "", text or "")
+    text = re.sub(r"\s+\([^()]*arXiv[^()]*\)", "", text or "")
     return " ".join(re.split(r"\.\s|\.$|\n\n", text)[0].split())
 
 
