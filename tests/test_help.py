@@ -70,6 +70,8 @@ def test_help_shows_our_flags_with_their_true_defaults(verb: str, parser_of: Cal
     assert len(lines) <= 80
     assert max(map(len, lines)) <= 120
     assert VERBS[verb][2] in text
+    assert "arXiv" not in text
+    assert " ;" not in text  # what a paper in brackets may leave behind
     theirs = defaults_of(parser_of(verb))
     shown = {}
     for line in lines:
