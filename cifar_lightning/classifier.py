@@ -41,8 +41,7 @@ class Classifier(LightningModule):
             (Szegedy et al., arXiv 1512.00567); evaluation uses the plain cross entropy.
         tta: test-time augmentation for a second evaluation of the final weights, beside the plain one.
 
-    Raises:
-        ValueError: `label_smoothing` is out of range.
+    Raises ValueError: `label_smoothing` is out of range.
     """
 
     def __init__(

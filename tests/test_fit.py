@@ -382,6 +382,7 @@ PLATEAU_CLASS = "lightning.pytorch.cli.ReduceLROnPlateau"  # torch has one of th
 PLATEAU = [
     "--trainer.max_epochs=6", f"--model.scheduler={PLATEAU_CLASS}", "--model.scheduler.monitor=val/loss",
     "--model.scheduler.mode=max", "--model.scheduler.patience=0", "--model.scheduler.factor=0.5",
+    "--model.scheduler.threshold=100",  # no loss is ever that much higher: each validation lowers the rate
 ]  # fmt: skip
 
 

@@ -14,8 +14,7 @@ def check_settings(config: Any, verb: str) -> None:
         config: jsonargparse's Namespace.
         verb: 'fit', 'validate' or 'test'.
 
-    Raises:
-        ConfigError: a setting is not supported, or would make the figures lie.
+    Raises ConfigError: a setting is not supported, or would make the figures lie.
     """
     trainer = config.trainer
     if trainer.num_nodes != 1:

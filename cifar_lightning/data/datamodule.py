@@ -74,8 +74,7 @@ class CIFAR10DataModule(LightningDataModule):
             is or can be downloaded, and else the sample, with a message; a root that is given is never replaced.
         seed: of the training order; the CLI sets it to `seed_everything`.
 
-    Raises:
-        ValueError: a size is out of range.
+    Raises ValueError: a size is out of range.
     """
 
     dataset_class: ClassVar[type[CIFAR10]] = CIFAR10  # tests put tiny files in the official format here

@@ -48,8 +48,7 @@ class TensorLoader:
         rank: of this process, from 0.
         world_size: the number of processes.
 
-    Raises:
-        ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
+    Raises ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
     """
 
     batch_sampler = None  # Lightning asks for it where there is a `sampler`

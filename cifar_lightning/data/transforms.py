@@ -32,8 +32,7 @@ class Augmentation:
         brightness: the most that is added to or taken from all pixels, in standard deviations.
         contrast: the most by which distances from the mean colour are scaled up or down, as a share.
 
-    Raises:
-        ValueError: a value is out of range.
+    Raises ValueError: a value is out of range.
     """
 
     flip: Flip = "none"

@@ -37,8 +37,7 @@ def main(argv: list[str]) -> int:
     Returns:
         0, or 6 where some of the images could not be read; the others are done all the same.
 
-    Raises:
-        UserError: a flag or the checkpoint is wrong, CIFAR-10 is not there, or a file cannot be written.
+    Raises UserError: a flag or the checkpoint is wrong, CIFAR-10 is not there, or a file cannot be written.
     """
     options = _parse(argv)
     if options.output == PIPE:  # standard output belongs to the records alone

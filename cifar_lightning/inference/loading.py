@@ -48,8 +48,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         path: a checkpoint of this project.
         trusted: full names of classes from outside of the package that may be imported.
 
-    Raises:
-        CheckpointError: it cannot be read, is damaged, names a class that is not trusted, or holds another net.
+    Raises CheckpointError: it cannot be read, is damaged, names a class that is not trusted, or holds another net.
     """
     loaded = checkpoint.load(path)
     config, identity = loaded.config, loaded.identity
@@ -107,8 +106,7 @@ def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Te
         trained: says where its run found the data, and whether they were the sample.
         root: another place to look, the only one.
 
-    Raises:
-        DataError: CIFAR-10 is not there.
+    Raises DataError: CIFAR-10 is not there.
     """
     settings = trained.config["data"]
     data = CIFAR10DataModule(root=root or settings["root"], source=settings["source"])

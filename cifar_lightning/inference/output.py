@@ -130,8 +130,7 @@ def write_sheet(path: Path, rows: Sequence[Row], pixels: Sequence[Pixels], title
         pixels: uint8 (32, 32, 3) of the first of them, as many as are drawn.
         title: the lines above everything.
 
-    Raises:
-        OutputError: it cannot be written.
+    Raises OutputError: it cannot be written.
     """
     if len(pixels) < len(rows):
         title = [*title, f"the first {len(pixels):,} of {len(rows):,} images"]

@@ -76,8 +76,7 @@ def _decoding() -> Iterator[None]:
 def decode(source: Path | BinaryIO) -> Pixels:
     """Decodes an image file, or the bytes of one; of several frames or pages the first.
 
-    Raises:
-        ImageError: it is not there, is no image, is damaged, or announces more than `MAX_PIXELS`.
+    Raises ImageError: it is not there, is no image, is damaged, or announces more than `MAX_PIXELS`.
     """
     if isinstance(source, Path):
         status = source.stat()
@@ -104,8 +103,7 @@ def to_pixels(image: Image.Image) -> Pixels:
     covers) to 32x32; an image of 32x32 keeps its pixels. EXIF's orientation is applied, grey becomes three equal
     channels, 16 bits become 8, and what is transparent shows white.
 
-    Raises:
-        ImageError: too many pixels, an unknown kind of pixel, or damaged data.
+    Raises ImageError: too many pixels, an unknown kind of pixel, or damaged data.
     """
     _check_size(image)
     image.load()  # before the orientation is read: Pillow turns a TIFF while it loads, and others not

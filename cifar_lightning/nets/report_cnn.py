@@ -23,8 +23,7 @@ class ReportCNN(nn.Module):
         max_pool_kernel: side and stride of every max pooling; the course fixes it at 2.
         num_classes: width of the output.
 
-    Raises:
-        ValueError: a value is out of range, or the pooling leaves nothing of a 32x32 image.
+    Raises ValueError: a value is out of range, or the pooling leaves nothing of a 32x32 image.
     """
 
     def __init__(

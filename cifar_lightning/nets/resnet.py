@@ -36,8 +36,7 @@ class ResNet18(nn.Module):
         width: channels of the first stage; 64 gives 11.2 million parameters.
         num_classes: width of the output.
 
-    Raises:
-        ValueError: a value is below 1.
+    Raises ValueError: a value is below 1.
     """
 
     def __init__(self, width: int = 64, num_classes: int = 10) -> None:

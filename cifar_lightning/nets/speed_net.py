@@ -25,8 +25,7 @@ class Whitening(nn.Module):
         padding: pixels of zeros around the image.
         bias: learn a bias per output channel. It costs the gradient of the whole net's input.
 
-    Raises:
-        ValueError: there are fewer components than `patterns`, or none are asked for.
+    Raises ValueError: there are fewer components than `patterns`, or none are asked for.
     """
 
     weight: Tensor
@@ -127,8 +126,7 @@ class SpeedNet(nn.Module):
         logit_scale: the constant; by default one divided by the number of features.
         num_classes: width of the output.
 
-    Raises:
-        ValueError: a value is out of range, or the groups leave nothing of a 32x32 image.
+    Raises ValueError: a value is out of range, or the groups leave nothing of a 32x32 image.
     """
 
     def __init__(

@@ -21,8 +21,7 @@ class TTA:
         below: only images whose most likely class has a probability of at most this are looked at again, so that the
             sure ones cost nothing more; 1 looks at all again.
 
-    Raises:
-        ValueError: a value is out of range.
+    Raises ValueError: a value is out of range.
     """
 
     views: Views = "none"

@@ -75,8 +75,7 @@ class MuonSGD(Optimizer):
         steps: of `orthogonalise`.
         normalise: give each convolution weight the Frobenius norm `M^0.5` before its step, as airbench94_muon does.
 
-    Raises:
-        ValueError: a value is out of range.
+    Raises ValueError: a value is out of range.
     """
 
     def __init__(

@@ -50,8 +50,7 @@ class TriangularLR(ProgressLR):
         peak: progress, from 0 to below 1, at which the rate is full.
         end: share of the rate at the end.
 
-    Raises:
-        ValueError: a share is out of range.
+    Raises ValueError: a share is out of range.
     """
 
     def __init__(self, optimizer: Optimizer, start: float = 0.0, peak: float = 0.0, end: float = 0.0) -> None:
@@ -76,8 +75,7 @@ class CosineLR(ProgressLR):
         warmup: progress, from 0 to below 1, at which the rate is full.
         end: share of the rate at the end.
 
-    Raises:
-        ValueError: a share is out of range.
+    Raises ValueError: a share is out of range.
     """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.0, end: float = 0.0) -> None:

@@ -24,8 +24,7 @@ def write_bytes(path: Path, content: bytes | memoryview, is_durable: bool = Fals
         content: all of it.
         is_durable: wait until the disk has it, so that the file outlives a loss of power as well.
 
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
+    Raises OutputError: the folder cannot be written, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:

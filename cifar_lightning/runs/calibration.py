@@ -67,8 +67,7 @@ def store(checkpoint: Path, sha256: str, fits: Mapping[str, Mapping[str, float]]
             it did on the validation split.
         fitted_on: in words.
 
-    Raises:
-        OutputError: the folder cannot be written.
+    Raises OutputError: the folder cannot be written.
     """
     path = path_for(checkpoint, sha256)
     fits = {**_fits(path, sha256), **fits}

@@ -91,8 +91,7 @@ def find_checkpoint(which: str, logs: Path) -> Path:
         which: a path, 'pretrained', or 'best' or 'last' of the newest run that has a checkpoint (by its start).
         logs: where the runs are.
 
-    Raises:
-        CheckpointError: there is none; the text says what there is.
+    Raises CheckpointError: there is none; the text says what there is.
     """
     if which == "pretrained":
         return PRETRAINED

@@ -89,8 +89,7 @@ def publish(table: dict[str, Any], figures: Figures, tasks: Sequence[Task], resu
     The page can be made again from these files. Runs that are published already stay. report.html is left out: it
     embeds every figure, and a repository would keep each version of it.
 
-    Raises:
-        OutputError: a file cannot be written.
+    Raises OutputError: a file cannot be written.
     """
     _write_page(table, figures, results / table["name"])
     for task in tasks:

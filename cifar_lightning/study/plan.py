@@ -65,8 +65,7 @@ class _Unresolved(Experiment):
 def resolve(system: System) -> Resolved:
     """Builds the system's net once. The precision is no part of a run's identity where the machine chooses it.
 
-    Raises:
-        ConfigError: `fit` would refuse the settings; the message names the system.
+    Raises ConfigError: `fit` would refuse the settings; the message names the system.
     """
     try:
         experiment = _Unresolved("fit", system.flags())

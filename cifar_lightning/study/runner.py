@@ -34,8 +34,7 @@ def job_environments(jobs: int | None, devices_per_run: int) -> list[dict[str, s
     A single run has the machine as `fit` alone would. Several share the cores by their number of threads, and take the
     GPUs in turn. By default there is one for each GPU, or one where a run asks for several devices or there is no GPU.
 
-    Raises:
-        ConfigError: there are more jobs than cores, or the runs want several devices each.
+    Raises ConfigError: there are more jobs than cores, or the runs want several devices each.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu_count = torch.cuda.device_count()
@@ -62,8 +61,7 @@ class Child:
     is killed, Linux sends the run SIGTERM, on which it saves and stops. Elsewhere it trains on. Either way it holds the
     study's lock, whose descriptor it inherits, until it ends.
 
-    Raises:
-        OutputError: the log cannot be written.
+    Raises OutputError: the log cannot be written.
     """
 
     def __init__(self, task: Task, logs: Path, environment: dict[str, str], lock: int) -> None:
@@ -155,8 +153,7 @@ def execute(
     In each of `environments` runs one task at a time; `lock` is that of `locked`, `again` the command that resumes the
     study. Returns how many of the runs failed.
 
-    Raises:
-        UserError: Ctrl-C or SIGTERM; the runs have saved where they were.
+    Raises UserError: Ctrl-C or SIGTERM; the runs have saved where they were.
     """
     due = [task for task in tasks if task.is_due]
     width = max((len(task.system.name) for task in due), default=0)

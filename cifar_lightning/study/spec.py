@@ -100,8 +100,7 @@ def read_study(path: Path, seeds: list[int] | None = None) -> Study:
             there is looked for among the package's own studies: `report`, `configs/report`.
         seeds: only for a folder without a study file; 0 by default.
 
-    Raises:
-        ConfigError: the path cannot be read, or the file has a mistake. The message names the first one.
+    Raises ConfigError: the path cannot be read, or the file has a mistake. The message names the first one.
     """
     source = path
     own = FOLDER / path.as_posix().removeprefix("configs/") / STUDY_FILE

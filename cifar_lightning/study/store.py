@@ -51,8 +51,7 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun
         published: a folder of results, whose `runs/<study>-<system>/` holds the runs that are published.
         system: its name.
 
-    Raises:
-        OutputError: a run's file cannot be read.
+    Raises OutputError: a run's file cannot be read.
     """
     files = study_folder(published, logs.name, system).glob("*.json") if published else []
     archived = {path.stem: read_run(path) for path in files}

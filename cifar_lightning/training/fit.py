@@ -31,8 +31,7 @@ from cifar_lightning.training.trainer import Assembly, assemble
 def fit(arguments: list[str]) -> int:
     """Trains, writes the run's folder and scores the last epoch's weights on the test set once.
 
-    Raises:
-        UserError: with the exit code of its kind.
+    Raises UserError: with the exit code of its kind.
     """
     experiment = Experiment("fit", arguments)
     data = experiment.datamodule

@@ -42,8 +42,7 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
         The optimizer's settings that changed, such as `lr`: restoring its state would undo them, so they must be set
         once more afterwards.
 
-    Raises:
-        ConfigError: a setting changed that must not.
+    Raises ConfigError: a setting changed that must not.
     """
     before, limit = loaded.config, setting(now, "trainer.max_epochs")
     check_frozen(before, now, FROZEN_ON_RESUME)

@@ -47,8 +47,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
         record: of the run: `IDENTITY` is read.
         changes: the optimizer's settings to set once more after a resume.
 
-    Raises:
-        ConfigError: Lightning refuses the settings, such as a GPU that is not there.
+    Raises ConfigError: Lightning refuses the settings, such as a GPU that is not there.
     """
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
@@ -76,8 +75,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
 def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Logger | bool) -> Trainer:
     """Builds the Trainer of a configuration, with the user's callbacks before `callbacks`.
 
-    Raises:
-        ConfigError: Lightning refuses the settings, such as a GPU that is not there.
+    Raises ConfigError: Lightning refuses the settings, such as a GPU that is not there.
     """
     asked = experiment.config.trainer
     if asked.max_steps >= 0:

@@ -76,8 +76,7 @@ class RunTensorBoard(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         """Closes every file. After a failure a full disk is no news, and the first error is the one to tell.
 
-        Raises:
-            OutputError: after a success, what was left to write could not be written.
+        Raises OutputError: after a success, what was left to write could not be written.
         """
         try:
             super().finalize(status)
