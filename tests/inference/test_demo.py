@@ -1,188 +1,223 @@
-"""The page: what the server answers, what it refuses, and what a browser shows."""
+"""The page: what it answers and refuses, what a browser shows, and how it ends. The server itself is gradio's."""
 
-import base64
-import http.client
+import importlib.util
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import Page, browser_page, find_browser
+import requests
+from browser import browser_page, find_browser
+from inference.checkpoints import write_checkpoint
 from PIL import Image
 
-from cifar_lightning.errors import OutputError
-from cifar_lightning.inference import Predictor, demo
+from cifar_lightning.inference import Predictor
+from cifar_lightning.inference.preprocess import decode
 
-JPEG = io.BytesIO()
-Image.linear_gradient("L").resize((200, 120)).convert("RGB").save(JPEG, "JPEG")
+Run = Callable[..., tuple[int, str, str]]
 
+HAS_GRADIO = importlib.util.find_spec("gradio") is not None
+pytestmark = pytest.mark.skipif(not HAS_GRADIO, reason="needs gradio: pip install -e '.[demo]'")
 
-@pytest.fixture
-def server(ckpt: Path) -> Iterator[demo.DemoServer]:
-    with demo.DemoServer(Predictor.load(ckpt, accelerator="cpu"), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+http = requests.Session()
+http.trust_env = False  # no proxy stands between this machine and itself
 
-
-def ask(
-    server: demo.DemoServer, method: str, path: str, body: bytes | None = None, **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
+# The verb in a process that says so on stderr where it looks up a name or leaves this machine.
+VERB_ALONE = """
+import sys
+def watch(event, args):
+    host = {"socket.getaddrinfo": lambda: args[0], "socket.connect": lambda: args[1][0]}.get(event, lambda: None)()
+    if host not in (None, "127.0.0.1", "localhost"):
+        print("asks for", host, file=sys.stderr)
+        raise OSError("not from here")
+sys.addaudithook(watch)
+from cifar_lightning.cli import main
+sys.exit(main(["demo", "--port", "0", "--trainer.accelerator", "cpu", *sys.argv[1:]]))
+"""
 
 
-def test_a_picture_gets_what_the_net_saw_and_ten_probabilities(server: demo.DemoServer) -> None:
-    status, headers, body = ask(server, "POST", "/predict", JPEG.getvalue())
-    assert (status, headers["content-type"]) == (200, "application/json")
-    answer = json.loads(body)
-    seen = Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2])))
-    assert seen.size == (32, 32)
-    (expected,) = server.predictor(np.asarray(seen))
-    assert [(entry["class"], entry["probability"]) for entry in answer["probabilities"]] == expected.top(10)
-
-
-def test_the_page_allows_nothing_but_itself(server: demo.DemoServer) -> None:
-    status, headers, body = ask(server, "GET", "/")
-    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert b"{{" not in body
-    assert b"tiny, seed 7, trained on CIFAR-10 for 2 epochs" in body
-    policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "unsafe" not in policy
-    assert b"http" not in body  # nothing is fetched from anywhere
-
-
-@pytest.mark.parametrize(("method", "path", "headers", "status"), [
-    ("GET", "/../../../etc/passwd", {}, 404), ("GET", "/demo.py", {}, 404), ("POST", "/", {}, 404),
-    ("GET", "/", {"Host": "evil.example"}, 421), ("POST", "/predict", {"Host": "evil.example:80"}, 421),
-    ("POST", "/predict", {"Origin": "http://evil.example"}, 403), ("POST", "/predict", {"Origin": "null"}, 403),
-    ("POST", "/predict", {"Content_Length": "many"}, 411), ("POST", "/predict", {"Content_Length": "-1"}, 411),
-    ("POST", "/predict", {"Content_Length": str(2**40)}, 413), ("POST", "/predict", {"Content_Length": "0"}, 422),
-    ("PUT", "/predict", {}, 501), ("DELETE", "/", {}, 501),
-])  # fmt: skip
-def test_what_is_refused(server: demo.DemoServer, method: str, path: str, headers: dict[str, str], status: int) -> None:
-    code, answered, body = ask(server, method, path, None, **headers)
-    assert code == status
-    assert answered["content-type"] == "application/json"
-    assert list(json.loads(body)) == ["error"]
-
-
-def test_what_is_no_picture_is_said_in_one_line(server: demo.DemoServer) -> None:
-    status, _, body = ask(server, "POST", "/predict", b"<svg/>")
-    assert status == 422
-    assert json.loads(body)["error"].startswith("this file is no image in a format that is read")
-    assert ask(server, "POST", "/predict", JPEG.getvalue())[0] == 200  # it goes on
-
-
-def test_both_of_its_names_are_its_own(server: demo.DemoServer) -> None:
-    for name in server.own_names:
-        headers = {"Host": name, "Origin": f"http://{name}"}
-        assert ask(server, "POST", "/predict", JPEG.getvalue(), **headers)[0] == 200
-
-
-def test_uploads_at_once_are_bounded(server: demo.DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = [server.places.acquire(blocking=False) for _ in range(demo.MAX_REQUESTS)]
-    assert all(held)
-    assert ask(server, "POST", "/predict", JPEG.getvalue())[0] == 503
-    for _ in held:
-        server.places.release()
-    assert ask(server, "POST", "/predict", JPEG.getvalue())[0] == 200
-
-
-def test_only_this_machine_can_reach_it(server: demo.DemoServer) -> None:
-    assert server.server_address[0] == "127.0.0.1"
-    if sys.platform != "linux":
-        return  # elsewhere this machine has no second address without set-up
-    with socket.socket() as other, pytest.raises(OSError, match="refused"):
-        other.connect(("127.0.0.2", server.server_port))
-
-
-def test_a_port_that_is_taken(server: demo.DemoServer, ckpt: Path) -> None:
-    with pytest.raises(OutputError, match="give another --port"):
-        demo.DemoServer(server.predictor, server.server_port)
-
-
-def test_the_verb_serves_until_ctrl_c(ckpt: Path) -> None:
-    command = [sys.executable, "-m", "cifar_lightning", "demo", "--ckpt", str(ckpt), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(2)]
-        address = lines[1].split()[1].removeprefix("http://")
-        silent, connection = (http.client.HTTPConnection(address, timeout=30) for _ in range(2))
+@contextmanager
+def demo_process(ckpt: Path, temporary: Path) -> Iterator[tuple[Any, str]]:
+    """The verb in a process with its temporary files in a folder; and its address."""
+    temporary.mkdir()
+    command, environment = [sys.executable, "-c", VERB_ALONE, "--ckpt", str(ckpt)], {"TMPDIR": str(temporary)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env={**os.environ, **environment}) as process:
         try:
-            silent.connect()  # as browsers do, ahead of a request that may come: the end must not wait for it
-            connection.request("GET", "/")
-            assert connection.getresponse().status == 200
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            assert lines[0].startswith(f"weights  {ckpt} (tiny, seed 7,"), process.communicate()
+            yield process, lines[1].split()[1]
         finally:
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=demo.PATIENCE_S / 2)
-        silent.close()
-        connection.close()
-    assert (process.returncode, out, err) == (0, "\nended    by Ctrl-C\n", "")
+            process.kill()
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Page]:
-    """A headless browser; without one the test is left out, and pytest's summary says so."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Predictor, str]]:
+    """A running demo: its net and its address."""
+    folder = tmp_path_factory.mktemp("demo")
+    ckpt = write_checkpoint(folder / "tiny.ckpt")
+    with demo_process(ckpt, folder / "temporary") as (_, address):
+        yield Predictor.load(ckpt, accelerator="cpu"), address
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A JPEG that is no square."""
+    Image.linear_gradient("L").resize((200, 120)).convert("RGB").save(tmp_path / "picture.jpg")
+    return tmp_path / "picture.jpg"
+
+
+def ask(address: str, content: bytes) -> tuple[bool, dict[str, Any]]:
+    """Sends a picture as the page does: whether it was answered, and the last message."""
+    api, session = f"{address}/gradio_api", {"session_hash": str(time.monotonic_ns())}
+    (path,) = http.post(f"{api}/upload", files={"files": ("a.jpg", content)}, timeout=60).json()
+    data = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    http.post(f"{api}/queue/join", json={"data": [data], "fn_index": 0, **session}, timeout=60).raise_for_status()
+    text = http.get(f"{api}/queue/data", params=session, timeout=60).text
+    messages = [json.loads(line.removeprefix("data:")) for line in text.splitlines() if line.startswith("data:")]
+    (last,) = [message for message in messages if message["msg"] == "process_completed"]
+    return last["success"], last["output"]
+
+
+def test_a_picture_gets_what_the_net_saw_and_ten_probabilities(served: tuple[Predictor, str], picture: Path) -> None:
+    predictor, address = served
+    is_answered, output = ask(address, picture.read_bytes())
+    assert is_answered, output
+    seen, shares = output["data"]
+    pixels = np.asarray(Image.open(io.BytesIO(http.get(seen["url"], timeout=60).content)))
+    assert np.array_equal(pixels[4::8, 4::8], decode(picture))
+    assert pixels.shape[:2] == (256, 256)
+    (expected,) = predictor(picture)
+    assert [entry["label"] for entry in shares["confidences"]] == [name for name, _ in expected.top(10)]
+    assert [entry["confidence"] for entry in shares["confidences"]] == pytest.approx([x for _, x in expected.top(10)])
+
+
+def test_what_is_no_picture_is_said_and_the_next_is_answered(served: tuple[Predictor, str], picture: Path) -> None:
+    is_answered, output = ask(served[1], b"<svg/>")
+    assert not is_answered
+    assert output["error"].startswith("this file is no image in a format that is read")
+    assert ask(served[1], picture.read_bytes())[0]
+
+
+def test_what_is_refused(served: tuple[Predictor, str]) -> None:
+    _, address = served
+    for path, headers, status in (
+        ("/", {"Host": "evil.example"}, 400),  # another name that points to this machine
+        ("/gradio_api/upload", {"Sec-Fetch-Site": "cross-site"}, 403),  # another page
+        ("/", {"Sec-Fetch-Site": "cross-site"}, 200),  # a link on another page
+        ("/gradio_api/file=/etc/passwd", {}, 403),
+        ("/docs", {}, 404),
+    ):
+        assert http.get(address + path, headers=headers, timeout=60).status_code == status, path
+    large = {"files": ("a.jpg", bytes(32 * 2**20 + 1))}
+    assert http.post(f"{address}/gradio_api/upload", files=large, timeout=60).status_code == 413
+    assert http.get(address, timeout=60).headers["content-security-policy"].startswith("default-src 'self'")
+    if sys.platform == "linux":  # elsewhere this machine has no second address without set-up
+        with socket.socket() as other, pytest.raises(OSError, match="refused"):
+            other.connect(("127.0.0.2", int(address.rpartition(":")[2])))
+
+
+def test_slow_clients_harm_nobody(served: tuple[Predictor, str], picture: Path) -> None:
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    port = int(served[1].rpartition(":")[2])
+    is_over = threading.Event()
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(4)]
+        for client in slow:
+            client.sendall(head)
+
+        def drip() -> None:
+            while not is_over.wait(1):
+                for client in slow:
+                    client.sendall(b"a")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            assert ask(served[1], picture.read_bytes())[0]
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def test_it_serves_until_ctrl_c_and_leaves_nothing(ckpt: Path, picture: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    with demo_process(ckpt, temporary) as (process, address):
+        assert ask(address, picture.read_bytes())[0]
+        assert list(temporary.rglob("a.jpg"))
+        # As a page that is shown: its request stays open. And a connection that says nothing, as browsers open ahead.
+        silent = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        with silent, http.get(f"{address}/gradio_api/heartbeat/a", stream=True, timeout=60) as beat:
+            assert beat.status_code == 200
+            started_at = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+            assert time.monotonic() - started_at < 3
+    assert (process.returncode, out, err) == (0, "\nended    by Ctrl-C\n", "")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_port_that_is_taken_and_wrong_flags(run: Run, ckpt: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, out, err = run("demo", "--ckpt", str(ckpt), "--port", str(port))
+    expected = f"error: cannot listen on 127.0.0.1:{port}: Address already in use; give another --port\n"
+    assert (code, out, err) == (6, "", expected)
+    for flags in (["--port", "65536"], ["--port", "a"], ["--prt", "1"], ["--tta", "all"]):
+        code, out, err = run("demo", "--ckpt", str(ckpt), *flags)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_without_gradio(run: Run, ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    text = "error: demo needs the package gradio: install the extra with pip install 'cifar_lightning[demo]'\n"
+    assert run("demo", "--ckpt", str(ckpt)) == (2, "", text)
+
+
+def test_in_a_browser(served: tuple[Predictor, str], picture: Path) -> None:
     found = find_browser()
     if found is None:
         pytest.skip("needs a browser: apt-get install chromium, or Chrome")
+    predictor, address = served
+    (expected,) = predictor(picture)
+    picture.with_name("text.png").write_text("no picture")
     with browser_page(found) as page:
-        yield page
 
+        def wait_for(expression: str) -> Any:
+            deadline = time.monotonic() + 60
+            while not (value := page.evaluate(expression)):
+                assert time.monotonic() < deadline, expression
+                time.sleep(0.05)
+            return value
 
-def wait_for(page: Page, expression: str) -> Any:
-    deadline = time.monotonic() + 60
-    while not (value := page.evaluate(expression)):
-        assert time.monotonic() < deadline, expression
-        time.sleep(0.05)
-    return value
+        def choose(path: Path) -> None:
+            wait_for("!!document.querySelector('input[type=file]')")
+            root = page.send("DOM.getDocument")["root"]["nodeId"]
+            node = page.send("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
+            page.send("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
-
-def choose(page: Page, path: Path) -> None:
-    """As a user picks a file, through the page's own input."""
-    root = page.send("DOM.getDocument")["root"]["nodeId"]
-    node = page.send("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-    page.send("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
-
-
-def test_in_a_browser(server: demo.DemoServer, browser: Page, tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(JPEG.getvalue())
-    (tmp_path / "text.png").write_text("no picture")
-    (expected,) = server.predictor(path)
-    for width, is_dark in ((1100, False), (390, True)):
-        browser.open(f"http://127.0.0.1:{server.server_port}/", width, is_dark)
-        assert browser.evaluate("document.getElementById('result').hidden")
-        choose(browser, path)
-        verdict = wait_for(browser, "document.getElementById('verdict').textContent")
-        assert verdict == f"{expected.class_name} {100 * expected.probability:.1f} %"
-        rows = browser.evaluate("[...document.querySelectorAll('dt')].map(name => name.textContent)")
-        assert rows == [name for name, _ in expected.top(10)]
-        decoded = "document.getElementById('seen').decode().then(() => document.getElementById('seen').naturalWidth)"
-        assert browser.evaluate(decoded) == 32
-        assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        assert browser.complaints() == []
-        choose(browser, tmp_path / "text.png")
-        error = wait_for(browser, "document.getElementById('error').textContent")
-        assert error.startswith("this file is no image")
-        assert browser.evaluate("document.getElementById('result').hidden")
-        asked = [url for url in browser.requests() if not url.startswith("blob:")]
-        assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in asked)
+        for width, is_dark in ((1100, False), (390, True)):
+            page.open(address, width, is_dark)
+            choose(picture.with_name("text.png"))
+            wait_for("document.body.innerText.includes('this file is no image')")
+            choose(picture)
+            shown = wait_for("document.querySelector('[data-testid=label-output-value]')?.textContent ?? ''")
+            assert shown.strip() == expected.class_name
+            assert wait_for("document.querySelector('img')?.naturalWidth ?? 0") == 256
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            asked = [url for url in page.requests() if not url.startswith("blob:")]
+            assert len(asked) > 5
+            assert all(url.startswith(f"{address}/") for url in asked)
