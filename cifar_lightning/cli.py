@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    if process.launcher() is None:  # else the process may wait for others in C++, where no handler of Python's runs
+        signal.signal(signal.SIGTERM, _on_sigterm)
     threading.excepthook = _on_thread_error
     if not process.is_rank_zero():
         return _follow(arguments)
@@ -96,13 +97,15 @@ def main(argv: Sequence[str]) -> int:
         if type(error).__name__ in names or "DefaultCPUAllocator" in text:
             advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
             return _failed(f"out of memory: {text.partition('. ')[0]}; {advice}", 1, debug)
+        if "gloo/transport" in text or "NCCL" in text:
+            return _failed("another process of this run was lost; go on from the last epoch with --ckpt last", 1, debug)
         return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
 
 
 def _follow(arguments: list[str]) -> int:
-    """The same work in silence: the first process meets the same errors and says them.
+    """The same work in silence: rank 0 meets the same errors, says them and ends this process.
 
-    Where it does not, this one says its own and fails, upon which Lightning ends the first.
+    Where it does not, this one says its own and fails, upon which Lightning or torchrun ends the others.
     """
     first = os.getppid()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -111,13 +114,15 @@ def _follow(arguments: list[str]) -> int:
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except Exception as error:
+            exit_code = error.exit_code if isinstance(error, UserError) else 1
+            if exit_code > 128:  # all were told to stop
+                return exit_code
             deadline = time.monotonic() + FIRST_PROCESS_S
             while time.monotonic() < deadline:
                 time.sleep(0.1)
                 if os.getppid() != first:
                     return 0
-            exit_code = error.exit_code if isinstance(error, UserError) else 1
-            return _failed(f"device {os.environ['LOCAL_RANK']}: {' '.join(str(error).split())}", exit_code, debug=False)
+            return _failed(f"rank {process.rank()}: {' '.join(str(error).split())}", exit_code, debug=False)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,10 +58,6 @@ class Evaluation:
     per_class_accuracy: dict[str, float]
     confusion_matrix: list[list[int]]  # [true class][predicted class]
     calibration_error: float  # expected calibration error, l1 norm, CALIBRATION_BINS bins
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types."""
-        return dict(self.__dict__)
 
 
 class Bin(NamedTuple):

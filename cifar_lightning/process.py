@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
 KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
-RANK_ZERO_CHECKPOINT = "CIFAR_LIGHTNING_FIRST_PROCESS"  # rank 0 sets it for the processes that its Trainer starts
 set_here: set[str] = set()  # names of the environment variables that are ours and not the user's
 
 
@@ -46,19 +46,41 @@ def _set(name: str, value: str) -> None:
         set_here.add(name)
 
 
+class Launcher(NamedTuple):
+    """What torchrun or srun says of the processes that it has started."""
+
+    name: str
+    rank: int  # of this process
+    devices: int  # processes on each node
+    num_nodes: int
+
+
+def launcher() -> Launcher | None:
+    """Who has started the processes of this run; None where Lightning starts them, or there is one.
+
+    A job's variables without srun (in sbatch's script, or left in a shell) say nothing about this process.
+    """
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        rank, world_size, devices = (int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        return Launcher("torchrun", rank, devices, world_size // devices)
+    if (tasks := int(env.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+        num_nodes = int(env["SLURM_STEP_NUM_NODES"])
+        return Launcher("srun", int(env["SLURM_PROCID"]), tasks // num_nodes, num_nodes)
+    return None
+
+
+def rank() -> int:
+    """0 in the process that writes and prints; known before torch is loaded."""
+    if found := launcher():
+        return found.rank
+    # Lightning sets LOCAL_RANK for the processes that it starts; NODE_RANK is set by hand on each node.
+    return int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
+
+
 def is_rank_zero() -> bool:
-    """Whether this process is the one that the user started, which writes and prints; known before torch is loaded."""
-    return RANK_ZERO_CHECKPOINT not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-def announce(checkpoint: Path | None) -> None:
-    """Tells the processes that the Trainer will start that they are not rank 0, and what `--ckpt` means."""
-    os.environ[RANK_ZERO_CHECKPOINT] = str(checkpoint.resolve()) if checkpoint else ""
-
-
-def announced_checkpoint() -> str:
-    """The checkpoint of rank 0: 'last' could be another one a moment later."""
-    return os.environ[RANK_ZERO_CHECKPOINT]
+    """Whether this process writes and prints."""
+    return rank() == 0
 
 
 def scratch_folder() -> Path:
@@ -85,6 +107,7 @@ def silence_known_warnings() -> None:
         ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
+        ".*The `srun` command is available.*",  # a plain fit needs none
         r".*add the following callbacks: \['InNoHurry'\].*",  # a callback of older checkpoints
     ):
         warnings.filterwarnings("ignore", message)

@@ -58,10 +58,6 @@ class Invocation:
             return given[-1]
         return next((value for layer in reversed(self.layers) if (value := setting(layer, name)) is not None), None)
 
-    def add_checkpoint(self, config: Layer) -> None:
-        """Puts a checkpoint's configuration before everything else."""
-        self.layers.insert(0, config)
-
     def named_classes(self) -> set[str]:
         """The settings whose class is named here, so that the default's arguments do not apply."""
         return {key for key in CLASS_SETTINGS if any(_class_named(layer, key) for layer in self._with_flags())}

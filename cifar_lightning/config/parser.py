@@ -53,6 +53,8 @@ class Experiment(LightningCLI):
         self.invocation = Invocation.read(arguments)
         self.checkpoint: Path | None = None  # what --ckpt resolved to
         self.loaded: Checkpoint | None = None  # and what it held when it was read
+        # Devices of a node and nodes, where nobody names others.
+        self.shape: tuple[int, int] = found[2:] if (found := process.launcher()) else (1, 1)
         silence_known_warnings()
         if "--help-all" not in self.invocation.flags:
             self._read_checkpoint()
@@ -62,7 +64,7 @@ class Experiment(LightningCLI):
                 CIFAR10DataModule,
                 run=False,
                 save_config_callback=None,
-                trainer_defaults=dict(TRAINER_DEFAULTS),
+                trainer_defaults=TRAINER_DEFAULTS | {"devices": self.shape[0], "num_nodes": self.shape[1]},
                 parser_kwargs={"allow_abbrev": False, "exit_on_error": False},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -106,13 +108,14 @@ class Experiment(LightningCLI):
         """Resolves what is left open, so that the saved configuration holds what ran."""
         trainer = self.config.trainer
         if str(trainer.devices) == "auto":
-            trainer.devices = 1  # where Lightning would take every GPU
+            trainer.devices = self.shape[0]  # where Lightning would take every GPU
         check_settings(self.config, self.verb)
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if self.accelerator == "cpu" and not torch.cuda.is_available():
             process.skip_gpu_search()
-        if trainer.precision is None:
+        self.has_precision = trainer.precision is not None
+        if not self.has_precision:
             trainer.precision = environment.native_precision(self.accelerator)
 
     @property
@@ -159,8 +162,6 @@ class Experiment(LightningCLI):
             if self.verb != "fit":
                 raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best, last or pretrained")
             return
-        if not process.is_rank_zero():
-            which = process.announced_checkpoint()
         self.checkpoint = run_dir.find_checkpoint(which, Path(self.invocation.last("trainer.default_root_dir") or LOGS))
         self.loaded = checkpoint.load(self.checkpoint)
         if self.verb == "fit" and "optimizer_states" not in self.loaded.content:
@@ -168,7 +169,9 @@ class Experiment(LightningCLI):
         config = copy.deepcopy(self.loaded.config)
         if self.verb != "fit":
             config.pop("final_test", None)  # a setting of fit alone
-            for name in ("devices", "strategy"):  # devices are this machine's; scores do not depend on them
+            config["trainer"].pop("strategy", None)
+        if self.verb != "fit" or process.launcher():  # scores do not depend on them; else they are the launcher's
+            for name in ("devices", "num_nodes"):
                 config["trainer"].pop(name, None)
         for key, class_path in checkpoint.foreign_classes(config).items():
             if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.invocation.flags):
@@ -176,4 +179,4 @@ class Experiment(LightningCLI):
                     f"{self.checkpoint} names the class {class_path}, which would be imported; "
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
-        self.invocation.add_checkpoint(config)
+        self.invocation.layers.insert(0, config)  # before everything else

@@ -1,7 +1,9 @@
 """Settings that parse and that no run can have: refused before anything is built."""
 
+import os
 from typing import Any
 
+from cifar_lightning import process
 from cifar_lightning.errors import ConfigError
 
 MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -17,8 +19,21 @@ def check_settings(config: Any, verb: str) -> None:
     Raises ConfigError: a setting is not supported, or would make the figures lie.
     """
     trainer = config.trainer
-    if trainer.num_nodes != 1:
-        raise ConfigError("trainer.num_nodes must be 1: several machines are not supported")
+    if found := process.launcher():
+        if (str(trainer.devices), trainer.num_nodes) != (str(found.devices), found.num_nodes):
+            raise ConfigError(
+                f"{found.name} has started {found.devices} process(es) on each of {found.num_nodes} node(s): leave out "
+                "--trainer.devices and --trainer.num_nodes"
+            )
+    elif str(trainer.devices) != "1" and os.environ.get("LOCAL_RANK") == "0":  # Lightning numbers its own from 1
+        raise ConfigError("LOCAL_RANK is set, but not by torchrun or srun: start one process, or use one of these")
+    elif trainer.num_nodes != 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys():
+        raise ConfigError(
+            f"trainer.num_nodes {trainer.num_nodes}: start it with torchrun or srun, or on each node with MASTER_ADDR, "
+            "MASTER_PORT and NODE_RANK set (docs/use.md)"
+        )
+    elif trainer.num_nodes <= int(os.environ.get("NODE_RANK", "0")):
+        raise ConfigError(f"NODE_RANK is {os.environ['NODE_RANK']}, and trainer.num_nodes is {trainer.num_nodes}")
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by them
         if trainer[name] is not None and trainer[name] < 1:
             raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")

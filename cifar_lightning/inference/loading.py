@@ -33,12 +33,8 @@ class Trained:
 
     def __str__(self) -> str:
         """In a line: the file and what it is."""
-        return f"{self.path} ({self.recipe}, seed {self.seed}, {self.source}, {self.length})"
-
-    @property
-    def length(self) -> str:
-        """Of the training, in words."""
-        return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return f"{self.path} ({self.recipe}, seed {self.seed}, {self.source}, {epochs})"
 
 
 def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:

@@ -60,11 +60,6 @@ class Checkpoint:
         return identity
 
     @property
-    def is_within_epoch(self) -> bool:
-        """Whether it was written between two batches of an epoch and not at its end."""
-        return self.epochs <= int(self.content["epoch"])
-
-    @property
     def changed_on_disk(self) -> bool:
         """Whether the file has been replaced or removed since it was read: every save makes a new file."""
         return _file_id(self.path) != self.file_id

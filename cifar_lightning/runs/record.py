@@ -6,7 +6,7 @@ These files are the only source of published numbers.
 
 import csv
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,6 @@ class RunFiles:
     epochs: list[Row]
     timings: list[Row]
     test_verb: dict[str, Any] | None = field(default=None, compare=False)
-
-    def without_folders(self) -> "RunFiles":
-        """The same with every absolute path cut to its last part, as it is archived."""
-        return replace(self, run=RunRecord.from_json(without_folders(self.run.to_json())))
 
 
 def read_record(folder: Path) -> RunRecord:

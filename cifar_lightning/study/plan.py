@@ -52,23 +52,13 @@ class Resolved:
         return self.train_flop_per_image * min(training_images, batches * batch_size)
 
 
-class _Unresolved(Experiment):
-    """Keeps which precision was asked for, before the machine's own fills the gap."""
-
-    asked_precision: str | None = None
-
-    def before_instantiate_classes(self) -> None:
-        self.asked_precision = self.config.trainer.precision
-        super().before_instantiate_classes()
-
-
 def resolve(system: System) -> Resolved:
     """Builds the system's net once. The precision is no part of a run's identity where the machine chooses it.
 
     Raises ConfigError: `fit` would refuse the settings; the message names the system.
     """
     try:
-        experiment = _Unresolved("fit", system.flags())
+        experiment = Experiment("fit", system.flags())
     except UserError as error:
         raise ConfigError(f"system {system.name}: {error}") from error
     config = experiment.resolved()
@@ -86,7 +76,7 @@ def resolve(system: System) -> Resolved:
     if not config["final_test"]:
         raise ConfigError(f"system {system.name}: final_test must be true in a study, which compares final scores")
     settings = settings_of(config)
-    if experiment.asked_precision is None:
+    if not experiment.has_precision:
         del settings["trainer.precision"]
     devices = config["trainer"]["devices"]
     devices = len(devices) if isinstance(devices, list) else int(devices)

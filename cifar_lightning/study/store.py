@@ -1,6 +1,6 @@
 """Runs that are there already: folders of this machine and published files, and which of them are a system's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun
         content, name = read_files(path.parent), path.parent.name
         # A run that is here and published as well is one run; one that has gone on since stands beside what was
         # published.
-        is_published = name in archived and archived[name] == content.without_folders()
+        without_places = replace(content, run=RunRecord.from_json(without_folders(content.run.to_json())))
+        is_published = name in archived and archived[name] == without_places
         if is_published:
             del archived[name]
         found.append(StoredRun(content, name, path.parent, is_published))

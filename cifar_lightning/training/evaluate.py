@@ -1,5 +1,6 @@
 """`test` and `validate`: one set of weights, one split, one score."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
@@ -124,7 +125,7 @@ def _score_checkpoint(verb: str, arguments: list[str]) -> int:
             "gone is of no use: calibrate when the training has ended, or a copy of the file"
         )
     after = {view: scores[view].at(fit["temperature"], names) for view, fit in fits.items()}
-    sections = {view: scored.evaluation.to_dict() for view, scored in scores.items()}
+    sections = {view: asdict(scored.evaluation) for view, scored in scores.items()}
     for view, scored in after.items():
         error, temperature = scored.evaluation.calibration_error, fits[view]["temperature"]
         calibrated = {"temperature": temperature, "loss": scored.evaluation.loss, "calibration_error": error}

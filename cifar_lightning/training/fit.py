@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -165,13 +165,13 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         print("test    not scored: fast_dev_run tries the code on a few batches, and the test set is scored whole")
     elif experiment.config.final_test and curves.rows:  # with max_epochs 0 there are no trained weights to score
         scored = score(experiment, trainer, "test")
-        metrics["test"] = scored.evaluation.to_dict()
+        metrics["test"] = asdict(scored.evaluation)
         print(summary_line("test", scored.evaluation, f"the weights of epoch {len(curves.rows)}"))
         if trainer.is_global_zero:
             save_figures(experiment.datamodule, scored, folder, trainer.logger, epoch=len(curves.rows))
         if experiment.model.tta.views != "none":
             augmented = score(experiment, trainer, "test", experiment.model.tta).evaluation
-            metrics["test_tta"] = {"views": str(experiment.model.tta), **augmented.to_dict()}
+            metrics["test_tta"] = {"views": str(experiment.model.tta), **asdict(augmented)}
             print(summary_line("test", augmented, f"the same weights, TTA {experiment.model.tta}"))
         if took := timer.speed():
             record.speed = took

@@ -50,7 +50,7 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
         raise ConfigError(
             f"trainer.max_epochs {limit} is below the {loaded.epochs} epochs that the checkpoint has; raise it"
         )
-    if loaded.is_within_epoch:
+    if loaded.epochs <= int(loaded.content["epoch"]):  # written between two batches of an epoch
         for name in FROZEN_WITHIN_EPOCH:
             if setting(before, name) != setting(now, name):
                 raise ConfigError(

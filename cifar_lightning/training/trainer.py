@@ -1,9 +1,11 @@
 """The Trainer of a verb, and the callbacks that `fit` trains with: curves, timing, progress, checkpoints, signals."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -51,6 +53,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
     """
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
+    sha256 = experiment.loaded.sha256 if experiment.loaded else ""
     last = folder / run_dir.CHECKPOINTS / "last.ckpt"
     title = f"{record.recipe}, seed {record.seed}, {record.source}"
     callbacks: list[Callback] = [
@@ -59,7 +62,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
         timer := Timer(folder),
         curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
         ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
-        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
+        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes, sha256),
         GracefulStop(last if keeps_checkpoints else None),
     ]
     if keeps_checkpoints:
@@ -88,29 +91,23 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
     settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
+    # By itself Lightning would take a plain fit in a job's shell for a task, requeue the job on its own, and begin from
+    # another run's hpc_ckpt_1.ckpt. Of an "interactive" job it takes nothing.
+    if "SLURM_NTASKS" in os.environ:
+        os.environ["SLURM_JOB_NAME"] = "interactive"
+    if (found := process.launcher()) and found.name == "srun":
+        settings["plugins"].append(SLURMEnvironment(auto_requeue=False))
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-    if trainer.world_size > 1 and process.is_rank_zero():
-        _check_devices(experiment, trainer)
-        process.announce(experiment.checkpoint)
-    return trainer
-
-
-def _check_devices(experiment: Experiment, trainer: Trainer) -> None:
-    """Before the Trainer starts other processes, which would all complain."""
-    if trainer.strategy.cluster_environment.creates_processes_externally:  # type: ignore[attr-defined]
-        raise ConfigError(
-            "start one process with --trainer.devices and nothing around it (no torchrun, no srun): "
-            "the Trainer starts the others"
-        )
     batch_size = experiment.datamodule.batch_size
     if experiment.verb == "fit" and batch_size % trainer.world_size:
         raise ConfigError(
             f"data.batch_size {batch_size} is that of all devices together and must be a multiple of their number, "
             f"{trainer.world_size}"
         )
+    return trainer
 
 
 class NoProfiler(PassThroughProfiler):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,11 @@ def test_records_to_a_pipe(run: Run, ckpt: Path, pictures: Path) -> None:
     assert not Path("-").exists()
 
 
-@pytest.mark.parametrize("verb", [["predict", "--split", "test"], ["export", "--format", "torch"], ["demo"]])
+@pytest.mark.parametrize("verb", [
+    ["predict", "--split", "test"],
+    ["export", "--format", "torch"],
+    pytest.param(["demo"], marks=pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio")),
+])  # fmt: skip
 def test_never_random_weights(run: Run, verb: list[str]) -> None:
     write_checkpoint(Path("lightning_logs/tiny/run/checkpoints/last.ckpt"))
     Path("lightning_logs/tiny/run/run.json").write_text('{"started_at": "2030-01-02T03:04:05+00:00"}')

@@ -1,5 +1,6 @@
-"""GracefulStop: Ctrl-C and SIGTERM end a run where it can be resumed exactly, not in the middle of a step."""
+"""GracefulStop: Ctrl-C, SIGTERM and their like end a run where it can be resumed exactly, not within a step."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -41,7 +42,11 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signals over; later than Lightning, whose own SIGTERM handler ends a run with exit code 0."""
         self._when = "after this batch" if trainer.world_size == 1 else f"within {distributed.COMPARE_EVERY} batches"
-        self._previous = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
+        # Of a terminal that closes, and of Slurm before a job's time is over; under nohup SIGHUP stays ignored.
+        others = [getattr(signal, name, None) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2")]
+        asked = [signum for signum in others if signum and signal.getsignal(signum) != signal.SIG_IGN]
+        handled = [signal.SIGINT, signal.SIGTERM, *asked]
+        self._previous = {signum: signal.signal(signum, self._note) for signum in handled}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives them back."""
@@ -71,6 +76,10 @@ class GracefulStop(Callback):
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
+        if signum == getattr(signal, "SIGHUP", None) and sys.stderr.isatty():  # the terminal is gone
+            with open(os.devnull, "w") as nowhere:
+                for stream in (sys.stdout, sys.stderr):
+                    os.dup2(nowhere.fileno(), stream.fileno())
         if process.is_rank_zero():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
