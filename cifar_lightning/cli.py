@@ -68,7 +68,8 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-    if process.launcher() is None:  # else the process may wait for others in C++, where no handler of Python's runs
+    # Others may have to be waited for in C++, where no handler of Python's runs.
+    if process.launcher() is None and "NODE_RANK" not in os.environ:
         signal.signal(signal.SIGTERM, _on_sigterm)
     threading.excepthook = _on_thread_error
     if not process.is_rank_zero():

@@ -157,18 +157,6 @@ def test_an_unknown_launcher_is_refused(run: Run, monkeypatch: pytest.MonkeyPatc
     assert not list(Path().glob("lightning_logs/*/*"))
 
 
-def test_a_shell_of_a_slurm_job_changes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning takes a plain fit there for a task of the job, and begins from whatever hpc_ckpt lies around."""
-    for name, value in {"NTASKS": "4", "JOB_ID": "12", "JOB_NAME": "train", "PROCID": "0"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    Path("lightning_logs").mkdir()
-    Path("lightning_logs/hpc_ckpt_1.ckpt").write_bytes(b"another run's")
-    exit_code, out, err = run("fit", *SAMPLE, *TINY_NET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=3")
-    assert exit_code == 0, err
-    assert "1 x" not in out
-    assert (only_run("lightning_logs") / "metrics.csv").is_file()
-
-
 def test_a_batch_that_cannot_be_shared_out(run: Run) -> None:
     exit_code, _, err = run("fit", *SAMPLE, *TINY_NET, *TWO, "--data.batch_size=31")
     assert exit_code == 2

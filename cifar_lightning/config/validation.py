@@ -30,7 +30,7 @@ def check_settings(config: Any, verb: str) -> None:
     elif trainer.num_nodes != 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= os.environ.keys():
         raise ConfigError(
             f"trainer.num_nodes {trainer.num_nodes}: start it with torchrun or srun, or on each node with MASTER_ADDR, "
-            "MASTER_PORT and NODE_RANK set (docs/use.md)"
+            "MASTER_PORT and NODE_RANK set (docs/scaling.md)"
         )
     elif trainer.num_nodes <= int(os.environ.get("NODE_RANK", "0")):
         raise ConfigError(f"NODE_RANK is {os.environ['NODE_RANK']}, and trainer.num_nodes is {trainer.num_nodes}")

@@ -96,6 +96,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     if "SLURM_NTASKS" in os.environ:
         os.environ["SLURM_JOB_NAME"] = "interactive"
     if (found := process.launcher()) and found.name == "srun":
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(found.devices))
         settings["plugins"].append(SLURMEnvironment(auto_requeue=False))
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)

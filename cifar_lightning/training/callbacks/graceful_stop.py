@@ -76,9 +76,11 @@ class GracefulStop(Callback):
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
-        if signum == getattr(signal, "SIGHUP", None) and sys.stderr.isatty():  # the terminal is gone
-            with open(os.devnull, "w") as nowhere:
-                for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr) if signum == getattr(signal, "SIGHUP", None) else ():
+            try:
+                os.write(stream.fileno(), b"")
+            except OSError:  # it was the terminal that is gone
+                with open(os.devnull, "w") as nowhere:
                     os.dup2(nowhere.fileno(), stream.fileno())
         if process.is_rank_zero():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
