@@ -69,11 +69,9 @@ class Bin(NamedTuple):
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
-    """The bins that have images, in ascending order; the calibration error is the mean of their gaps.
+    """The bins that have images, ascending, of logits (N, C) and int64 labels (N,).
 
-    Args:
-        logits: float (N, C).
-        labels: int64 (N,).
+    The calibration error is the mean of their gaps.
     """
     confidences, predicted = logits.softmax(dim=1).max(dim=1)
     edges = torch.linspace(0, 1, CALIBRATION_BINS + 1, dtype=confidences.dtype)
@@ -87,13 +85,7 @@ def reliability(logits: Tensor, labels: Tensor) -> list[Bin]:
 
 
 def evaluate(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> Evaluation:
-    """Scores a whole split at once.
-
-    Args:
-        logits: float (N, C).
-        labels: int64 (N,).
-        class_names: C names.
-    """
+    """Scores a whole split at once: float logits (N, C), int64 labels (N,) and the names of the C classes."""
     confusion = multiclass_confusion_matrix(logits, labels, num_classes=len(class_names))
     correct = int(confusion.diagonal().sum())
     # A class without images has no accuracy, and NaN is not JSON: it is left out.

@@ -49,8 +49,21 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
     loaded = checkpoint.load(path)
     config, identity = loaded.config, loaded.identity
     settings = config["model"]
+    for class_path in checkpoint.foreign_classes(settings["net"], "model.net").values():
+        if class_path not in trusted:
+            raise CheckpointError(
+                f"{path} names the class {class_path}, which would be imported; if you trust it, add "
+                f"--model.net {class_path}"
+            )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net", required=True)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
-        net = _build(settings["net"], trusted, path)
+        try:
+            net: nn.Module = parser.instantiate(parser.parse_object({"net": settings["net"]})).net
+        except (ArgumentError, ValueError, TypeError, ImportError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            name = settings["net"].get("class_path")
+            raise CheckpointError(f"{path}: its net {name} cannot be built: {reason}") from error
         model = Classifier(net, channels_last=settings.get("channels_last", True)).eval().requires_grad_(False)
     loaded.load_into(model)
     names = download.CLASS_NAMES
@@ -76,23 +89,6 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         epochs=loaded.epochs,
         config=config,
     )
-
-
-def _build(settings: dict[str, Any], trusted: Collection[str], path: Path) -> nn.Module:
-    for class_path in checkpoint.foreign_classes(settings, "model.net").values():
-        if class_path not in trusted:
-            raise CheckpointError(
-                f"{path} names the class {class_path}, which would be imported; if you trust it, add "
-                f"--model.net {class_path}"
-            )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "net", required=True)
-    try:
-        built: nn.Module = parser.instantiate(parser.parse_object({"net": settings})).net
-    except (ArgumentError, ValueError, TypeError, ImportError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its net {settings.get('class_path')} cannot be built: {reason}") from error
-    return built
 
 
 def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Tensor]:

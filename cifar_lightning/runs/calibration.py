@@ -23,12 +23,7 @@ LOWEST, HIGHEST = 0.05, 20.0
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature of least cross entropy, between `LOWEST` and `HIGHEST`.
-
-    Args:
-        logits: float (N, C).
-        labels: int64 (N,).
-    """
+    """The temperature of least cross entropy, `LOWEST` to `HIGHEST`, of logits (N, C) and int64 labels (N,)."""
     values = logits.double()
 
     def loss(log_temperature: float) -> float:

@@ -29,14 +29,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def sample_grid(images: Tensor, labels: Tensor, class_names: Sequence[str], per_class: int = 8) -> Figure:
-    """A row of sample images for each class, the first of each in the data set's order.
-
-    Args:
-        images: uint8 (N, 32, 32, 3).
-        labels: int64 (N,).
-        class_names: C names, one row each.
-        per_class: images in a row.
-    """
+    """A row of `per_class` images for each class, the first ones of uint8 (N, 32, 32, 3) with int64 labels (N,)."""
     rows = [images[labels == label][:per_class] for label in range(len(class_names))]
     figure = Figure(figsize=(per_class * 0.75 + 1.4, len(class_names) * 0.75), dpi=100, layout="constrained")
     axes = figure.subplots()
