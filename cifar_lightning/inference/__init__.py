@@ -1,4 +1,4 @@
-"""A trained checkpoint in use: `Predictor` for Python, the verbs `predict`, `export` and `demo`. Nothing here trains."""
+"""A trained checkpoint in use: `Predictor`, and the verbs `predict`, `export` and `demo`. Nothing here trains."""
 
 from cifar_lightning.inference.predictor import Prediction, Predictor
 
