@@ -130,6 +130,11 @@ class Experiment(LightningCLI):
         self.model = self.config_init.model
 
     @property
+    def seed(self) -> int:
+        """The run's seed, as a number that a checkpoint can hold."""
+        return int(self.config.seed_everything)
+
+    @property
     def logs(self) -> Path:
         """Where runs go."""
         return Path(self.config.trainer.default_root_dir)

@@ -130,19 +130,19 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
                     f"{folder} has finished its {loaded.epochs} epochs; give a higher --trainer.max_epochs to go on"
                 )
             record.resumed.append(Session(**session))
-            record.status, record.seed, record.config = "running", experiment.config.seed_everything, now
+            record.status, record.seed, record.config = "running", experiment.seed, now
             record.precision = experiment.config.trainer.precision
             return folder, record
     data = experiment.datamodule
     recipe = f"sample-{experiment.recipe.removeprefix('sample-')}" if data.is_sample else experiment.recipe
     if is_rank_zero():
-        folder = run_dir.create(experiment.logs, recipe, experiment.config.seed_everything, datetime.now())
+        folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
         held.enter_context(in_use(folder))
     else:
         folder = scratch_folder()
     return folder, RunRecord(
         recipe=recipe,
-        seed=experiment.config.seed_everything,
+        seed=experiment.seed,
         status="running",
         source=data.source,
         sample=("fallback" if data.may_fall_back else "asked for") if data.is_sample else None,
