@@ -235,7 +235,7 @@ def test_torchrun_scores_once_and_refuses_once(run: Run) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_run_under_torchrun_goes_on_exactly(run: Run, how: str) -> None:
-    flags = [*SAMPLE, *TINY_NET, "--trainer.max_epochs=12", "--data.batch_size=30", "--trainer.accelerator=cpu"]
+    flags = [*SAMPLE, *TINY_NET, "--trainer.max_epochs=8", "--data.batch_size=30", "--trainer.accelerator=cpu"]
     assert ended(torchrun("fit", *flags, "--trainer.default_root_dir=whole", port=free_port()))[0] == 0
     process = torchrun("fit", *flags, "--trainer.default_root_dir=cut", port=free_port())
     while not list(Path("cut").glob("*/*/checkpoints/last.ckpt")):  # of the first epoch

@@ -168,7 +168,7 @@ def test_files_that_are_no_settings(run: Run, content: bytes) -> None:
         (["fit", "--config"], "config"), (["fit", "--data.batch_size=8", "--nonsense"], "nonsense"),
         (["fit", "--model.net=os.system"], "model.net"), (["fit", "--config", "."], "."),
         (["fit", "--config", "\x1b[31m.yaml"], "x1b"), (["\x1b[31m"], "x1b"),
-        (["test", "--zz", "--ckpt"], "ckpt"), (["data", "--zz"], "zz"), (["record", "--zz"], "zz"),
+        (["test", "--zz", "--ckpt"], "zz"), (["data", "--zz"], "zz"), (["record", "x", "--zz"], "zz"), (["test", "--ckpt"], "ckpt"),
         (["fit", "--data.batch_size=\x1b[31m\n"], "data.batch_size"),
     ],
     ids=repr,
