@@ -10,10 +10,8 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from cifar_lightning import __version__, process
 from cifar_lightning.config.help import answered
@@ -32,7 +30,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "record": ("cifar_lightning.runs.results", "main", "copy a finished run's figures into results/"),
 }
 
-FIRST_PROCESS_S = 10.0  # how long another rank that fails waits for rank 0 to report the same error
+SHARED = ("fit", "validate", "test")  # the verbs whose work several processes share; `data` may run on every node
 
 EXAMPLES = """\
 examples:
@@ -62,68 +60,58 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done, 2 configuration, 3 data, 4 checkpoint, 5 non-finite numbers, 6 input/output,
-        130 Ctrl-C, 143 SIGTERM, 1 anything else.
+        128 and its number for a signal (130 Ctrl-C, 143 SIGTERM), 1 anything else.
     """
     arguments = list(argv)
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-    # Others may have to be waited for in C++, where no handler of Python's runs.
-    if process.launcher() is None and "NODE_RANK" not in os.environ:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+    process.handle_signals(process.end, but_ctrl_c=True)
+    # Read when torch is loaded. Its warnings: forty lines where another process has ended, and DDP's own settings.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     threading.excepthook = _on_thread_error
-    if not process.is_rank_zero():
-        return _follow(arguments)
-    try:
-        return _dispatch(arguments)
-    except UserError as error:
-        return _failed(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        return _failed("interrupted", 128 + signal.SIGINT, debug)
-    except SystemExit as stop:  # Lightning answers Ctrl-C outside of the training loop with exit(1)
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            return _failed("interrupted", 128 + signal.SIGINT, debug)
-        if stop.code == 128 + signal.SIGTERM:
-            return _failed("terminated", 128 + signal.SIGTERM, debug)
-        raise
-    except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
-        sys.stderr.close()
-        return 1
-    except OSError as error:  # a full disk, a folder taken away
-        return _failed(f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6, debug)
-    except Exception as error:  # the last line of defence: one line here, the traceback with --debug
-        text = " ".join(str(error).split()) or "no message"
-        # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
-        names = ("MemoryError", "OutOfMemoryError")
-        if type(error).__name__ in names or "DefaultCPUAllocator" in text:
-            advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
-            return _failed(f"out of memory: {text.partition('. ')[0]}; {advice}", 1, debug)
-        if "gloo/transport" in text or "NCCL" in text:
-            return _failed("another process of this run was lost; go on from the last epoch with --ckpt last", 1, debug)
-        return _failed(f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1, debug)
-
-
-def _follow(arguments: list[str]) -> int:
-    """The same work in silence: rank 0 meets the same errors, says them and ends this process.
-
-    Where it does not, this one says its own and fails, upon which Lightning or torchrun ends the others.
-    """
-    first = os.getppid()
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with contextlib.ExitStack() as held:
+        if not process.is_rank_zero():  # the same work in silence
+            held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
         try:
             return _dispatch(arguments)
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        except Exception as error:
-            exit_code = error.exit_code if isinstance(error, UserError) else 1
-            if exit_code > 128:  # all were told to stop
-                return exit_code
-            deadline = time.monotonic() + FIRST_PROCESS_S
-            while time.monotonic() < deadline:
-                time.sleep(0.1)
-                if os.getppid() != first:
-                    return 0
-            return _failed(f"rank {process.rank()}: {' '.join(str(error).split())}", exit_code, debug=False)
+        except BrokenPipeError:  # `... | head`: the reader has gone, nobody is left to tell
+            sys.stderr.close()
+            return 1
+        except BaseException as error:
+            line, exit_code = _explain(error)
+            if debug:
+                traceback.print_exc()
+            if process.has_peers():
+                from cifar_lightning import rendezvous
+
+                return rendezvous.end(error, line, exit_code, _say)
+            _say(line)
+            return exit_code
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """A failure as one line, and its exit code. Raises `error` itself if it is an ordinary exit."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_code
+    # Lightning answers Ctrl-C outside of the training loop with exit(1).
+    ended = error.__context__ if isinstance(error, SystemExit) else error
+    if isinstance(ended, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    signum = error.code - 128 if isinstance(error, SystemExit) and isinstance(error.code, int) else 0
+    if signum in process.STOPPING:
+        return "terminated" if signum == signal.SIGTERM else f"ended by {signal.Signals(signum).name}", 128 + signum
+    if isinstance(error, OSError):  # a full disk, a folder taken away
+        return f"input/output: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 6
+    if not isinstance(error, Exception):
+        raise error
+    text = " ".join(str(error).split()) or "no message"
+    # By name, since torch may not be loaded; its allocator of the CPU's memory raises a mere RuntimeError.
+    names = ("MemoryError", "OutOfMemoryError")
+    if type(error).__name__ in names or "DefaultCPUAllocator" in text:
+        advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
+        return f"out of memory: {text.partition('. ')[0]}; {advice}", 1
+    return f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -138,8 +126,10 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError("bench is now: python -m benchmarks (from a checkout)")
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
+    if process.has_peers() and name not in (*SHARED, "data"):
+        raise ConfigError(f"{name} runs in one process: start it without torchrun, srun or NODE_RANK")
     module, function, purpose = VERBS[name]
-    if name in ("fit", "validate", "test") and answered(name, purpose, rest):
+    if name in SHARED and answered(name, purpose, rest):
         return 0
     process.keep_freed_memory()
     # The imports make a million objects that all stay: searching them for garbage again and again while they come in
@@ -152,20 +142,13 @@ def _dispatch(arguments: list[str]) -> int:
     return verb(rest)
 
 
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
-
-
 def _on_thread_error(failure: threading.ExceptHookArgs) -> None:
     # TensorBoard's thread meets the full disk first, and raises the same once more where it is asked to write next.
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
 
 
-def _failed(message: str, exit_code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
+def _say(message: str) -> None:
     # What a user typed may hold line breaks and a terminal's control characters; they come out as they are written.
     line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in message)
     print(f"error: {line}", file=sys.stderr)
-    return exit_code

@@ -1,11 +1,9 @@
 """What the processes of one run, one per device, decide, share and sum up together."""
 
-import signal
 from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
 COMPARE_EVERY = 50  # batches between two decisions of all processes together, which must fall at the same batch
@@ -21,13 +19,6 @@ def decide(trainer: Trainer, batch_idx: int, decision: bool) -> bool:
     if trainer.world_size == 1:
         return decision
     return (batch_idx + 1) % COMPARE_EVERY == 0 and any_of(trainer, decision)
-
-
-def end_other_ranks(trainer: Trainer) -> None:
-    """Where rank 0 fails the others would wait for it: it ends them before they complain as well."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.kill(signal.SIGKILL)
 
 
 def gathered(own: Any) -> list[Any]:

@@ -2,17 +2,26 @@
 
 import atexit
 import ctypes
+import errno
 import logging
 import os
 import platform
 import shutil
+import signal
+import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
 KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
+PER_NODE = "CIFAR_LIGHTNING_PER_NODE"  # how many processes Lightning starts on a node; set for them
+# Each of them asks a run to end: those of Ctrl-C and kill, of a terminal that closes, of Slurm's --signal.
+_POSIX = ("SIGHUP", "SIGUSR1", "SIGUSR2")  # a terminal that closes, and what Slurm's --signal is mostly asked to send
+STOPPING = (signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in _POSIX if hasattr(signal, name)))
 set_here: set[str] = set()  # names of the environment variables that are ours and not the user's
 
 
@@ -51,36 +60,102 @@ class Launcher(NamedTuple):
 
     name: str
     rank: int  # of this process
-    devices: int  # processes on each node
+    world_size: int
     num_nodes: int
+
+    @property
+    def devices(self) -> int:
+        """The processes of each node."""
+        return self.world_size // self.num_nodes
 
 
 def launcher() -> Launcher | None:
-    """Who has started the processes of this run; None where Lightning starts them, or there is one.
+    """The launcher of this process's run; None where one process was started, or Lightning starts the others.
 
-    A job's variables without srun (in sbatch's script, or left in a shell) say nothing about this process.
+    A job's variables without srun (sbatch's script, a shell of salloc) say nothing about this process; a step of one
+    task, such as a shell, has no others.
     """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
-        rank, world_size, devices = (int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-        return Launcher("torchrun", rank, devices, world_size // devices)
-    if (tasks := int(env.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
-        num_nodes = int(env["SLURM_STEP_NUM_NODES"])
-        return Launcher("srun", int(env["SLURM_PROCID"]), tasks // num_nodes, num_nodes)
-    return None
+        return Launcher("torchrun", *(int(env[name]) for name in ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE")))
+    if "SLURM_STEP_ID" not in env or int(env.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return None
+    return Launcher("srun", *(int(env[f"SLURM_{name}"]) for name in ("PROCID", "STEP_NUM_TASKS", "STEP_NUM_NODES")))
 
 
 def rank() -> int:
-    """0 in the process that writes and prints; known before torch is loaded."""
-    if found := launcher():
+    """This process's number among those of its run; known before torch is loaded."""
+    found = launcher()
+    if found is not None:
         return found.rank
-    # Lightning sets LOCAL_RANK for the processes that it starts; NODE_RANK is set by hand on each node.
-    return int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
+    node, local, per_node = (os.environ.get(name, "0") for name in ("NODE_RANK", "LOCAL_RANK", PER_NODE))
+    return int(node) * max(1, int(per_node)) + int(local)
 
 
 def is_rank_zero() -> bool:
-    """Whether this process writes and prints."""
+    """Whether this process is the one that writes and prints."""
     return rank() == 0
+
+
+def has_agent_store() -> bool:
+    """Whether torchrun's agent keeps a store of keys, which outlives the processes."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def has_peers() -> bool:
+    """Whether other processes may wait for this one."""
+    found = launcher()
+    return found.world_size > 1 if found else "LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ
+
+
+def handle_signals(handler: Callable[[int, Any], None] | signal.Handlers, but_ctrl_c: bool = False) -> dict[int, Any]:
+    """Sets the handler of every signal that asks to stop; returns the earlier ones. Under `nohup` SIGHUP stays ignored.
+
+    Args:
+        handler: as `signal.signal` takes it.
+        but_ctrl_c: leave Ctrl-C as it is, Python's KeyboardInterrupt.
+    """
+    signals = [signum for signum in STOPPING[but_ctrl_c:] if signal.getsignal(signum) != signal.SIG_IGN]
+    return {signum: signal.signal(signum, handler) for signum in signals}
+
+
+def end(signum: int, frame: Any) -> None:
+    """A handler that ends what runs now, in order."""
+    if signum == getattr(signal, "SIGHUP", None):
+        leave_closed_terminal()
+    raise SystemExit(128 + signum)
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """For waiting in C++, where no handler of Python's can run: a signal ends the process at once."""
+    earlier = handle_signals(signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def terminal_may_close() -> Iterator[None]:
+    """For output during a training: the signal of a closed terminal is to end it, and not the failure of a write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        leave_closed_terminal()
+
+
+def leave_closed_terminal() -> None:
+    """After a SIGHUP: where standard output or error was the terminal that is gone, writing would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def scratch_folder() -> Path:
@@ -107,7 +182,7 @@ def silence_known_warnings() -> None:
         ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
-        ".*The `srun` command is available.*",  # a plain fit needs none
+        ".*The `srun` command is available.*",  # a job's script and a shell on a cluster need none
         r".*add the following callbacks: \['InNoHurry'\].*",  # a callback of older checkpoints
     ):
         warnings.filterwarnings("ignore", message)

@@ -254,6 +254,7 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--seed_everything", "true"], "seed_everything must be a whole number from 0"),
         (["--seed_everything", "-5"], "seed_everything must be a whole number from 0"),
         (["--trainer.num_nodes", "2"], "trainer.num_nodes 2: start it with torchrun or srun"),
+        (["--trainer.sync_batchnorm", "true", "--trainer.accelerator", "cpu"], "trainer.sync_batchnorm needs GPUs"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
         (["--trainer.overfit_batches", "2"], "trainer.overfit_batches is not supported"),

@@ -1,5 +1,6 @@
-"""What surrounds the processes of a run: two hosts, a job's variables, a terminal that closes."""
+"""Processes that a launcher has started, on one node and on two: torchrun, srun, Lightning's own on each by hand."""
 
+import json
 import os
 import pty
 import shutil
@@ -26,6 +27,7 @@ CPU = "--trainer.accelerator=cpu"
 # Ten steps an epoch.
 SMALL = [*SAMPLE, *TINY_NET, CPU, "--data.batch_size=500", "--trainer.max_epochs=2"]
 TRUE = ["-m", "cifar_lightning"]
+FAULTY = [str(TESTS / "faults" / "rank_cli.py")]
 
 
 def free_port() -> int:
@@ -77,6 +79,20 @@ def ended(process: "subprocess.Popen[str]", exit_code: int = 0, timeout: float =
     return out, err
 
 
+def errors(err: str) -> list[str]:
+    """Our lines; torchrun's report of a failure stands beside them."""
+    return [line for line in err.splitlines() if line.startswith("error: ")]
+
+
+def by_hand(start: Start, program: Sequence[str], *flags: str, **variables: str) -> list["subprocess.Popen[str]"]:
+    """Lightning's own launcher on each of two nodes."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())} | variables
+    return [
+        start(*program, "fit", *flags, "--trainer.num_nodes=2", "--trainer.devices=2", **where, NODE_RANK=str(node))
+        for node in (0, 1)
+    ]
+
+
 def same(one: Path, other: Path) -> None:
     """As one process, but for the order in which sums are taken."""
     for name, value in weights(one).items():
@@ -97,6 +113,153 @@ def identical(one: Path, other: Path) -> None:
     assert rows(other) == [pytest.approx(row, rel=1e-6) for row in rows(one)]
 
 
+def test_one_process_torchrun_and_two_nodes_train_alike(start: Start) -> None:
+    ended(start(*TRUE, "fit", *PARITY, "--trainer.default_root_dir=one"))
+    out, err = ended(start(*torchrun(), *TRUE, "fit", *PARITY, "--trainer.default_root_dir=two"))
+    assert "2 x cpu" in out
+    assert out.count("test    accuracy") == 1
+    assert not err
+    port = free_port()
+    agents = [
+        start(
+            *torchrun("--nnodes=2", f"--node-rank={node}", "--master-addr=127.0.0.1", port=port), *TRUE, "fit",
+            *PARITY, "--trainer.default_root_dir=four",
+        )
+        for node in (1, 0)
+    ]  # fmt: skip
+    assert ended(agents[0]) == ("", "")  # only rank 0 speaks
+    out, err = ended(agents[1])
+    assert "4 x cpu" in out
+    assert not err
+    same(only_run("one"), only_run("two"))
+    same(only_run("one"), only_run("four"))
+
+
+def test_two_nodes_by_hand_are_one_run(start: Start) -> None:
+    ended(start(*TRUE, "fit", *PARITY, "--trainer.default_root_dir=one"))
+    first, second = by_hand(start, TRUE, *PARITY, "--trainer.default_root_dir=four")
+    assert "4 x cpu" in ended(first)[0]
+    assert ended(second) == ("", "")
+    same(only_run("one"), only_run("four"))
+    # Without the other node there is nothing to wait for.
+    _, err = ended(start(*TRUE, "fit", "--ckpt=last", PARITY[3], "--trainer.default_root_dir=four"), exit_code=2)
+    assert "trainer.num_nodes 2: start it with torchrun or srun" in err
+
+
+def test_a_run_under_torchrun_stops_and_goes_on_bit_for_bit(start: Start) -> None:
+    flags = [*SMALL, "--trainer.max_epochs=3", "--data.batch_size=50", "--final_test=false"]
+    ended(start(*torchrun(), *TRUE, "fit", *flags, "--trainer.default_root_dir=whole"))
+    process = start(*torchrun(), *FAULTY, "fit", *flags, "--trainer.default_root_dir=cut", RANK_FAULT="1 term 120")
+    _, err = ended(process, exit_code=1)  # torchrun's own
+    assert len(errors(err)) == 1
+    assert "stopped in epoch 2; go on with" in err
+    assert record_of(only_run("cut"))["status"] == "interrupted"
+    content = torch.load(only_run("cut") / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 98 + 50
+    ended(start(*torchrun(), *TRUE, "fit", "--ckpt", "last", "--trainer.default_root_dir=cut"))
+    identical(only_run("whole"), only_run("cut"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("launcher", ["torchrun", "lightning"])
+def test_a_killed_rank_ends_the_others_with_its_name(start: Start, launcher: str, rank: int) -> None:
+    program = torchrun() if launcher == "torchrun" else []
+    flags = [] if launcher == "torchrun" else ["--trainer.devices=2"]
+    process = start(*program, *FAULTY, "fit", *SMALL, *flags, RANK_FAULT=f"{rank} kill 12")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (1 if launcher == "torchrun" or rank else -signal.SIGKILL)
+    (line,) = errors(err)
+    assert f"rank {rank} on {socket.gethostname()} was killed" in line
+    deadline = time.monotonic() + 20
+    while is_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_alive(process.pid), "a process of the run lives on"
+
+
+def is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_killed_rank_of_the_other_node_is_named(start: Start) -> None:
+    first, second = by_hand(start, FAULTY, *SMALL, RANK_FAULT="3 kill 12")
+    _, err = ended(first, exit_code=1, timeout=60)
+    assert errors(err) == [line for line in errors(err) if "rank 3 on" in line]
+    assert len(errors(err)) == 1
+    _, err = second.communicate(timeout=60)
+    assert not errors(err)
+
+
+@pytest.mark.parametrize(("backend", "processes"), [("static", 4), ("c10d", 2)])
+def test_torchrun_starts_a_killed_group_anew_from_its_checkpoint(start: Start, backend: str, processes: int) -> None:
+    """More than two processes add up in an order that depends on where DDP keeps a gradient."""
+    flags = ["--max-restarts=1"]
+    if backend == "c10d":
+        flags += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=a"]
+    whole = start(*torchrun(processes=processes), *TRUE, "fit", *SMALL, "--trainer.default_root_dir=whole")
+    ended(whole)
+    process = start(
+        *torchrun(*flags, processes=processes), *FAULTY, "fit", *SMALL, "--trainer.default_root_dir=cut",
+        RANK_FAULT="1 kill 12",
+    )  # fmt: skip
+    out, err = ended(process)
+    assert len(errors(err)) == 1
+    assert out.count("from    ") == 1
+    identical(only_run("whole"), only_run("cut"))
+
+
+def test_a_refusal_of_one_rank_ends_all_with_its_line(start: Start) -> None:
+    started = time.monotonic()
+    process = start(*torchrun(), *FAULTY, "fit", *SMALL, RANK_FAULT="1 nodata 0")
+    _, err = ended(process, exit_code=1, timeout=60)
+    (line,) = errors(err)
+    assert f"rank 1 on {socket.gethostname()}: no data on this node" in line
+    first, second = by_hand(start, FAULTY, *SMALL, RANK_FAULT="3 nodata 0")
+    _, err = ended(first, exit_code=3, timeout=60)
+    assert len(errors(err)) == 1
+    assert "rank 3 on" in err
+    _, err = ended(second, exit_code=3, timeout=60)
+    assert not err
+    assert not list(Path().glob("lightning_logs/*/*")), "a run that never began has a folder"
+    assert time.monotonic() - started < 120
+
+
+def test_a_wrong_flag_is_said_once_under_torchrun(start: Start) -> None:
+    _, err = ended(start(*torchrun(), *TRUE, "fit", *SMALL, "--trainer.max_epoch=1"), exit_code=1, timeout=60)
+    assert errors(err) == ["error: unknown flag --trainer.max_epoch, did you mean '--trainer.max_epochs'?"]
+    _, err = ended(start(*torchrun(), *TRUE, "fit", *SMALL, "--trainer.devices=3"), exit_code=1, timeout=60)
+    (line,) = errors(err)
+    assert line.startswith("error: torchrun has started 2 process(es) on 1 node(s): leave out --trainer.devices")
+
+
+def test_ranks_with_another_checkpoint_are_refused(start: Start) -> None:
+    ended(start(*TRUE, "fit", *SMALL))
+    checkpoint = only_run() / "checkpoints" / "last.ckpt"
+    other = Path("other.ckpt")
+    shutil.copy(only_run() / "checkpoints" / "best.ckpt", other)
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        start(*TRUE, "test", "--ckpt", str(path), CPU, "--trainer.num_nodes=2", **where, NODE_RANK=str(node))
+        for node, path in enumerate((checkpoint, other))
+    ]
+    _, err = ended(processes[0], exit_code=4, timeout=60)
+    assert len(errors(err)) == 1
+    assert "differ in their checkpoint" in err
+    assert ended(processes[1], exit_code=4, timeout=60) == ("", "")
+
+
+def test_two_ranks_score_once_into_one_file(start: Start) -> None:
+    ended(start(*TRUE, "fit", *SMALL))
+    out, err = ended(start(*torchrun(), *TRUE, "test", "--ckpt", "last"))
+    assert out.count("test    accuracy") == 1
+    assert not err
+    scored = json.loads((only_run() / "test.json").read_text())
+    assert scored["accuracy"] == record_of(only_run())["metrics"]["test"]["accuracy"]
+
+
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_rank_that_waits_for_the_others_can_be_stopped(start: Start, node: int) -> None:
     """Alone: rank 0 keeps the meeting place, rank 1 looks for it."""
@@ -106,7 +269,7 @@ def test_a_rank_that_waits_for_the_others_can_be_stopped(start: Start, node: int
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGTERM  # which a shell calls 143
+    assert process.returncode == 143
 
 
 def test_a_closed_terminal_saves_and_ends(start: Start) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lightning import process
+
 # Page faults of taking and giving back 16 MiB a second time, as the tensors of each step do.
 FAULTS = """
 import resource, sys
@@ -56,3 +58,41 @@ def test_what_the_user_has_set_stays(set_before: dict[str, str], expected: str) 
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.split()[1] == expected
     assert out.split()[0] == ("1" if platform.libc_ver()[0] == "glibc" else "None")
+
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+}  # fmt: skip
+JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NNODES": "2"}
+STEP = JOB | {"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}
+SHELL = JOB | {"SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "launcher", "rank", "has_peers"),
+    [
+        ({}, None, 0, False),
+        (TORCHRUN, process.Launcher("torchrun", 3, 4, 2), 3, True),
+        (TORCHRUN | STEP, process.Launcher("torchrun", 3, 4, 2), 3, True),  # torchrun within a task
+        (STEP, process.Launcher("srun", 3, 4, 2), 3, True),
+        (JOB, None, 0, False),  # sbatch's script
+        (SHELL, None, 0, False),  # salloc's
+        ({"NODE_RANK": "0"}, None, 0, True),
+        ({"NODE_RANK": "1"}, None, 1, True),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "1", process.PER_NODE: "2"}, None, 3, True),
+        ({"LOCAL_RANK": "1"}, None, 1, True),
+    ],
+)
+def test_the_rank_is_known_from_who_started_the_process(
+    variables: dict[str, str], launcher: process.Launcher | None, rank: int, has_peers: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in (*TORCHRUN, *STEP, "NODE_RANK", process.PER_NODE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert process.launcher() == launcher
+    assert process.rank() == rank
+    assert process.is_rank_zero() == (rank == 0)
+    assert process.has_peers() == has_peers

@@ -3,11 +3,8 @@
 import csv
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -149,7 +146,7 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, monkeypatch: pyte
     assert rows(cut) == [pytest.approx(row, rel=1e-6) for row in rows(whole)]
 
 
-def test_an_unknown_launcher_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_says_no_place_to_meet_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     exit_code, _, err = run("fit", *SAMPLE, *TINY_NET, *TWO)
     assert exit_code == 2
@@ -163,94 +160,3 @@ def test_a_batch_that_cannot_be_shared_out(run: Run) -> None:
     assert err.startswith("error: data.batch_size 31 is that of all devices together and must be a multiple")
     assert err.count("\n") == 1
     assert not list(Path().glob("lightning_logs/*/*"))
-
-
-def torchrun(*arguments: str, nodes: int = 1, node: int = 0, port: int) -> "subprocess.Popen[str]":
-    """The true command under torchrun, two processes on this node."""
-    program = [
-        "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--node-rank={node}", "--nproc_per_node=2",
-        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "cifar_lightning",
-    ]  # fmt: skip
-    return start(*arguments, program=program)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
-
-
-def assert_the_same_training(one: Path, other: Path) -> None:
-    for name, value in weights(one).items():
-        if "metrics" not in name:
-            torch.testing.assert_close(weights(other)[name], value, rtol=1e-3, atol=1e-4)
-
-
-def test_every_launcher_trains_as_one_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchrun, and Lightning's own launcher started on each of two nodes by hand; test_nodes.py has two torchruns."""
-    assert run("fit", *PARITY, "--trainer.default_root_dir=one")[0] == 0
-    port = free_port()
-    jobs = {"torchrun": [torchrun("fit", *PARITY, "--trainer.default_root_dir=torchrun", port=port)]}
-    for process in jobs["torchrun"]:
-        process.wait(240)
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("MASTER_PORT", str(free_port()))
-    jobs["by_hand"] = []
-    for node in range(2):
-        monkeypatch.setenv("NODE_RANK", str(node))
-        jobs["by_hand"].append(start("fit", *PARITY, "--trainer.num_nodes=2", "--trainer.default_root_dir=by_hand"))
-    for name, processes in jobs.items():
-        codes, outs, errs = zip(*map(ended, processes), strict=True)
-        assert set(codes) == {0}, errs
-        assert "".join(outs).count("test    accuracy") == 1  # one process speaks
-        assert "2 x cpu" in "".join(outs)
-        assert_the_same_training(only_run("one"), only_run(name))  # which is one folder
-
-
-def test_torchrun_scores_once_and_refuses_once(run: Run) -> None:
-    assert run("fit", *SAMPLE, *TINY_NET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=3")[0] == 0
-    exit_code, out, err = ended(torchrun("test", "--ckpt", "last", port=free_port()))
-    assert exit_code == 0, err
-    assert out.count("test    accuracy") == 1
-    for flags, text in (
-        (["--data.batch_size=31"], "data.batch_size 31 is that of all devices together"),
-        (["--trainer.devices=3"], "torchrun has started 2 process(es) on each of 1 node(s)"),
-    ):
-        exit_code, _, err = ended(torchrun("fit", *SAMPLE, *TINY_NET, *flags, port=free_port()))
-        assert exit_code != 0
-        assert [text in line for line in err.splitlines() if line.startswith("error: ")] == [True], err
-    assert len(list(Path().glob("lightning_logs/*/*"))) == 1
-
-
-def test_a_run_under_torchrun_goes_on_exactly(run: Run) -> None:
-    flags = [*SAMPLE, *TINY_NET, "--trainer.max_epochs=8", "--data.batch_size=30", "--trainer.accelerator=cpu"]
-    assert ended(torchrun("fit", *flags, "--trainer.default_root_dir=whole", port=free_port()))[0] == 0
-    for how in ("stopped", "killed"):
-        process = torchrun("fit", *flags, f"--trainer.default_root_dir={how}", port=free_port())
-        while not list(Path(how).glob("*/*/checkpoints/last.ckpt")):  # of the first epoch
-            assert process.poll() is None
-            time.sleep(0.1)
-        if how == "stopped":
-            process.send_signal(signal.SIGTERM)
-        else:
-            parents = {
-                int(stat.parent.name): int(stat.read_text().rpartition(")")[2].split()[1])
-                for stat in Path("/proc").glob("[0-9]*/stat")
-            }
-            os.kill(max(pid for pid, parent in parents.items() if parent == process.pid), signal.SIGKILL)
-        began = time.monotonic()
-        exit_code, _, err = ended(process)
-        assert exit_code != 0
-        assert time.monotonic() - began < 60
-        line = "stopped" if how == "stopped" else "another process of this run was lost"
-        assert [line in text for text in err.splitlines() if text.startswith("error: ")] == [True], err[:3000]
-        assert ended(torchrun("fit", "--ckpt", "last", f"--trainer.default_root_dir={how}", port=free_port()))[0] == 0
-        whole, cut = only_run("whole"), only_run(how)
-        assert (cut / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
-        for name, value in weights(whole).items():
-            if "metrics" not in name:
-                assert torch.equal(weights(cut)[name], value), name

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from cifar_lightning import process
+from cifar_lightning import process, rendezvous
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.flags import LOGS, OWN_FLAGS, SOURCES, TRAINER_DEFAULTS, all_flags
 from cifar_lightning.config.invocation import Invocation
@@ -54,7 +55,7 @@ class Experiment(LightningCLI):
         self.checkpoint: Path | None = None  # what --ckpt resolved to
         self.loaded: Checkpoint | None = None  # and what it held when it was read
         # Devices of a node and nodes, where nobody names others.
-        self.shape: tuple[int, int] = found[2:] if (found := process.launcher()) else (1, 1)
+        self.shape: tuple[int, int] = (found.devices, found.num_nodes) if (found := process.launcher()) else (1, 1)
         silence_known_warnings()
         if "--help-all" not in self.invocation.flags:
             self._read_checkpoint()
@@ -110,6 +111,8 @@ class Experiment(LightningCLI):
         if str(trainer.devices) == "auto":
             trainer.devices = self.shape[0]  # where Lightning would take every GPU
         check_settings(self.config, self.verb)
+        if str(trainer.devices).isdigit():
+            os.environ[process.PER_NODE] = str(trainer.devices)  # an error before the Trainer is made names the rank
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if self.accelerator == "cpu" and not torch.cuda.is_available():
@@ -128,6 +131,18 @@ class Experiment(LightningCLI):
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self.config_init.data
         self.model = self.config_init.model
+
+    def digests(self) -> dict[str, str]:
+        """What all processes of a run must have in common, by name."""
+        settings = self.resolved()
+        for group, name in (key.split(".") for key in checkpoint.FOLDERS):
+            settings[group].pop(name)
+        return {
+            "checkpoint": self.loaded.sha256 if self.loaded else "",
+            "settings": yaml.safe_dump(settings),
+            "data": self.datamodule.source,
+            "code": environment.package_digest(),
+        }
 
     @property
     def seed(self) -> int:
@@ -157,7 +172,8 @@ class Experiment(LightningCLI):
         return yaml.safe_load(self.resolved_yaml)
 
     def _read_checkpoint(self) -> None:
-        which = self.invocation.ckpt
+        restarted = rendezvous.interrupted_checkpoint() if self.verb == "fit" else None
+        which = str(restarted) if restarted else self.invocation.ckpt
         if which is None:
             if self.verb != "fit":
                 raise ConfigError(f"{self.verb} needs weights: give --ckpt with a path, best, last or pretrained")
@@ -174,7 +190,8 @@ class Experiment(LightningCLI):
             for name in ("devices", "num_nodes"):
                 config["trainer"].pop(name, None)
         for key, class_path in checkpoint.foreign_classes(config).items():
-            if not any(class_path in (argument, argument.partition("=")[2]) for argument in self.invocation.flags):
+            given = self.invocation.flags
+            if not restarted and not any(class_path in (flag, flag.partition("=")[2]) for flag in given):
                 raise CheckpointError(
                     f"{self.checkpoint} names the class {class_path}, which would be imported; "
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from cifar_lightning import process
 from cifar_lightning.errors import ConfigError
+from cifar_lightning.runs import environment
 
 MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -20,10 +21,11 @@ def check_settings(config: Any, verb: str) -> None:
     """
     trainer = config.trainer
     if found := process.launcher():
-        if (str(trainer.devices), trainer.num_nodes) != (str(found.devices), found.num_nodes):
+        shape = str(found.devices), found.num_nodes
+        if (str(trainer.devices), trainer.num_nodes) != shape or found.world_size % found.num_nodes:
             raise ConfigError(
-                f"{found.name} has started {found.devices} process(es) on each of {found.num_nodes} node(s): leave out "
-                "--trainer.devices and --trainer.num_nodes"
+                f"{found.name} has started {found.world_size} process(es) on {found.num_nodes} node(s): leave out "
+                "--trainer.devices and --trainer.num_nodes, and start as many on each node"
             )
     elif str(trainer.devices) != "1" and os.environ.get("LOCAL_RANK") == "0":  # Lightning numbers its own from 1
         raise ConfigError("LOCAL_RANK is set, but not by torchrun or srun: start one process, or use one of these")
@@ -34,6 +36,8 @@ def check_settings(config: Any, verb: str) -> None:
         )
     elif trainer.num_nodes <= int(os.environ.get("NODE_RANK", "0")):
         raise ConfigError(f"NODE_RANK is {os.environ['NODE_RANK']}, and trainer.num_nodes is {trainer.num_nodes}")
+    if trainer.sync_batchnorm and environment.accelerator_of(str(trainer.accelerator)) == "cpu":
+        raise ConfigError("trainer.sync_batchnorm needs GPUs: torch has none for a CPU; leave it out")
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by them
         if trainer[name] is not None and trainer[name] < 1:
             raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")

@@ -21,6 +21,8 @@ def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: La
     console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     console.print(f"device  {count}{trainer.strategy.root_device}{threads}, precision {trainer.precision}")
+    if count and experiment.config.trainer.sync_batchnorm:
+        console.print("        batch norm takes the images of all devices together")
     if record.dropped_per_epoch:
         console.print(f"        {record.dropped_per_epoch} image(s) dropped per epoch: devices take equal shares")
     if experiment.checkpoint is not None:

@@ -12,10 +12,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
-from cifar_lightning.distributed import end_other_ranks
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
 from cifar_lightning.process import is_rank_zero, scratch_folder
+from cifar_lightning.rendezvous import OtherRankError, remember
 from cifar_lightning.runs import environment, figures, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
 from cifar_lightning.runs.record import RunRecord, Session, read_record, write_record
@@ -43,6 +43,8 @@ def fit(arguments: list[str]) -> int:
     with contextlib.ExitStack() as held:
         folder, record = _open_run(experiment, held)
         try:
+            if is_rank_zero():
+                remember(folder / run_dir.CHECKPOINTS / "last.ckpt")
             parts = assemble(experiment, folder, record, changes)
         except BaseException:
             _withdraw(folder, record)
@@ -64,16 +66,15 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
-        end_other_ranks(parts.trainer)
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit, Stopped)) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
         setting = "trainer" if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0) else ""
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             setting = "model.compile: torch.compile failed here, go on without it"
+        if (setting or isinstance(error, OtherRankError)) and not parts.curves.rows:
+            _withdraw(folder, record)
         if setting:
-            if not parts.curves.rows:
-                _withdraw(folder, record)
             raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
         raise
 

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -15,6 +14,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from cifar_lightning import process
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.errors import ConfigError
+from cifar_lightning.rendezvous import RendezvousDDP, cluster_environment
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
 from cifar_lightning.runs.record import RunRecord
@@ -53,7 +53,6 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
     """
     settings = experiment.config.trainer
     keeps_checkpoints = settings.enable_checkpointing is not False and not settings.fast_dev_run
-    sha256 = experiment.loaded.sha256 if experiment.loaded else ""
     last = folder / run_dir.CHECKPOINTS / "last.ckpt"
     title = f"{record.recipe}, seed {record.seed}, {record.source}"
     callbacks: list[Callback] = [
@@ -62,7 +61,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
         timer := Timer(folder),
         curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
         ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
-        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes, sha256),
+        RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
         GracefulStop(last if keeps_checkpoints else None),
     ]
     if keeps_checkpoints:
@@ -90,14 +89,10 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     if asked.profiler is None:
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
-    settings["plugins"] = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
-    # By itself Lightning would take a plain fit in a job's shell for a task, requeue the job on its own, and begin from
-    # another run's hpc_ckpt_1.ckpt. Of an "interactive" job it takes nothing.
-    if "SLURM_NTASKS" in os.environ:
-        os.environ["SLURM_JOB_NAME"] = "interactive"
-    if (found := process.launcher()) and found.name == "srun":
-        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(found.devices))
-        settings["plugins"].append(SLURMEnvironment(auto_requeue=False))
+    plugins = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
+    # Where this is set, Lightning begins from any hpc_ckpt_1.ckpt of the logs, also in a job's shell.
+    os.environ.pop("SLURM_NTASKS", None)
+    settings["plugins"] = [*plugins, cluster_environment()]
     try:
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
@@ -108,6 +103,9 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
             f"data.batch_size {batch_size} is that of all devices together and must be a multiple of their number, "
             f"{trainer.world_size}"
         )
+    if isinstance(trainer.strategy, RendezvousDDP):
+        os.environ[process.PER_NODE] = str(trainer.num_devices)
+        trainer.strategy.common = experiment.digests()
     return trainer
 
 

@@ -126,4 +126,22 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     32: ("out of memory", "non-zero, advice, the last checkpoint whole", (
         "faults/test_run_faults.py::test_out_of_memory_is_advice_and_keeps_the_checkpoint",
     )),
+    33: ("kill -9 of a rank", "all end within 60 s, a line names it; torchrun goes on with the same weights", (
+        "test_nodes.py::test_a_killed_rank_ends_the_others_with_its_name",
+        "test_nodes.py::test_a_killed_rank_of_the_other_node_is_named",
+        "test_nodes.py::test_torchrun_starts_a_killed_group_anew_from_its_checkpoint",
+    )),
+    34: ("SIGHUP, SIGUSR1, SIGUSR2", "saved at the next batch, 128 + n, exact on resume", (
+        "faults/test_signals.py::test_before_there_is_a_run",
+        "faults/test_signals.py::test_a_stopped_run_ends_as_the_uninterrupted_one",
+        "test_nodes.py::test_a_closed_terminal_saves_and_ends",
+    )),
+    35: ("a checkpoint of another run's requeueing, a job's variables", "a fresh fit is fresh", (
+        "test_nodes.py::test_variables_of_a_job_without_srun_change_nothing",
+        "test_nodes.py::test_the_tasks_of_a_step_are_one_run",
+    )),
+    36: ("torchrun without --trainer.devices", "one run of all its processes", (
+        "test_nodes.py::test_one_process_torchrun_and_two_nodes_train_alike",
+        "test_nodes.py::test_two_ranks_score_once_into_one_file",
+    )),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows 4 and 5: SIGTERM and Ctrl-C, in every phase; a second one corrupts nothing."""
+"""Rows 4, 5 and 34: SIGTERM, Ctrl-C, SIGHUP, SIGUSR1, SIGUSR2 in every phase; a second one corrupts nothing."""
 
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from run_folders import only_run, record_of, wait_for_the_next_second
 
 pytestmark = pytest.mark.slow
 
-CODES = {"term": 143, "int": 130}
+CODES = {"term": 143, "int": 130, "hup": 129, "usr1": 138, "usr2": 140}
+WORDS = {"term": "terminated", "int": "interrupted", "hup": "ended by SIGHUP", "usr1": "ended by SIGUSR1"}
 
 
 @pytest.mark.parametrize("deed", CODES)
 def test_before_there_is_a_run(cli: ForkServer, deed: str) -> None:
     exit_code, _, err = cli.run("fit", *EVERYTHING, faults=[("in_reading_data", {"deed": deed})])
     assert exit_code == CODES[deed]
-    assert err == f"error: {'terminated' if deed == 'term' else 'interrupted'}\n"
+    assert err == f"error: {WORDS.get(deed, 'ended by SIGUSR2')}\n"
     assert not Path("lightning_logs").exists()
 
 
@@ -38,10 +39,14 @@ def test_before_training_has_begun(cli: ForkServer, deed: str) -> None:
     ("hook", "step", "deed"),
     [
         ("on_train_batch_start", 7, "term"),
+        ("on_train_batch_start", 7, "hup"),
+        ("on_train_batch_start", 7, "usr1"),
+        ("on_train_batch_start", 7, "usr2"),
         ("on_validation_batch_start", 10, "term"),
         ("on_validation_batch_start", 10, "int"),
         ("on_test_batch_start", 0, "term"),
         ("on_test_batch_start", 0, "int"),
+        ("on_test_batch_start", 0, "usr1"),
     ],
 )
 def test_a_stopped_run_ends_as_the_uninterrupted_one(

@@ -1,6 +1,5 @@
 """GracefulStop: Ctrl-C, SIGTERM and their like end a run where it can be resumed exactly, not within a step."""
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -42,11 +41,7 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signals over; later than Lightning, whose own SIGTERM handler ends a run with exit code 0."""
         self._when = "after this batch" if trainer.world_size == 1 else f"within {distributed.COMPARE_EVERY} batches"
-        # Of a terminal that closes, and of Slurm before a job's time is over; under nohup SIGHUP stays ignored.
-        others = [getattr(signal, name, None) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2")]
-        asked = [signum for signum in others if signum and signal.getsignal(signum) != signal.SIG_IGN]
-        handled = [signal.SIGINT, signal.SIGTERM, *asked]
-        self._previous = {signum: signal.signal(signum, self._note) for signum in handled}
+        self._previous = process.handle_signals(self._note)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Gives them back."""
@@ -76,19 +71,15 @@ class GracefulStop(Callback):
         if self.received is not None:
             raise Stopped("stopped at once: the last checkpoint is of an earlier batch", signum)
         self.received = signum
-        for stream in (sys.stdout, sys.stderr) if signum == getattr(signal, "SIGHUP", None) else ():
-            try:
-                os.write(stream.fileno(), b"")
-            except OSError:  # it was the terminal that is gone
-                with open(os.devnull, "w") as nowhere:
-                    os.dup2(nowhere.fileno(), stream.fileno())
+        if signum == getattr(signal, "SIGHUP", None):
+            process.leave_closed_terminal()
         if process.is_rank_zero():
             print(f"{signal.Signals(signum).name}: stopping {self._when} (once more: at once)", file=sys.stderr)
 
     def _stop_if_asked(self, trainer: Trainer, where: str) -> None:
-        if not distributed.any_of(trainer, self.received is not None):
+        received = next(filter(None, distributed.gathered(self.received)), None)  # by any process, which is as good
+        if received is None:
             return
-        received = self.received or signal.SIGTERM  # another process was told to stop, which is as good
         if self.checkpoint is None:
             raise Stopped("stopped; this run keeps no checkpoints", received)
         raise Stopped(f"stopped {where}; go on with: python -m cifar_lightning fit --ckpt {self.checkpoint}", received)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TextColumn
 
+from cifar_lightning import process
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
@@ -68,7 +69,8 @@ class ProgressLines(RichProgressBar):
             f"loss {so_far['loss']:.3f}  acc {so_far['accuracy']:.1%}  "
             f"{self.timer.images / epoch_s:,.0f} img/s  {left} left"
         )
-        self.refresh()
+        with process.terminal_may_close():
+            self.refresh()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the epoch's line."""
@@ -79,7 +81,8 @@ class ProgressLines(RichProgressBar):
                 parts.append(f"{split} loss {row[f'{split}_loss']:.4f} accuracy {row[f'{split}_accuracy']:.2%}")
         parts.append(f"{times['images_per_second']:,.0f} images/s")
         parts.append(f"{times['train_s'] + times['val_s']:.1f} s")
-        print("  ".join(parts), flush=True)  # rich prints it above the bar
+        with process.terminal_may_close():
+            print("  ".join(parts), flush=True)  # rich prints it above the bar
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar: the test that follows is timed, and needs none."""

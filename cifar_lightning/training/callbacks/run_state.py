@@ -12,7 +12,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cifar_lightning import distributed
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.data.sampler import RANK_STREAM, generator_for
-from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import environment
 from cifar_lightning.runs.checkpoint import KEY
 from cifar_lightning.runs.settings import config_diff
@@ -29,13 +28,9 @@ class RunState(Callback):
         identity: what the run is (recipe, seed, data), for whoever holds only the file.
         optimizer_changes: settings of the optimizer, such as `lr`, that flags changed on this resume. Lightning
             restores the optimizer with its old settings, so they are set after that.
-        started_from: the SHA-256 of the checkpoint that the run goes on from, the same in all of its processes.
     """
 
-    def __init__(
-        self, config: str, identity: dict[str, Any], optimizer_changes: dict[str, Any], started_from: str = ""
-    ) -> None:
-        self.started_from = started_from
+    def __init__(self, config: str, identity: dict[str, Any], optimizer_changes: dict[str, Any]) -> None:
         self.config = config
         self.identity = identity
         self.optimizer_changes = optimizer_changes
@@ -59,8 +54,6 @@ class RunState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the random states back, and the flags in force; tells what makes it another run."""
-        if len(set(distributed.gathered(self.started_from))) > 1:
-            raise CheckpointError("--ckpt names another checkpoint in each process of this run: give a path")
         if self._before is not None:
             # Here and not earlier: with several processes Lightning has only now given each its threads.
             machine = environment.fingerprint(pl_module.device, trainer.world_size)

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cifar_lightning import distributed
+from cifar_lightning import distributed, process
 from cifar_lightning.metrics import Evaluation, evaluate
 
 
@@ -31,6 +31,10 @@ class Scorer(Callback):
         self.scored: Scored | None = None
         self._batches: list[tuple[Tensor, Tensor]] = []
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes SIGTERM back from Lightning, whose handler waits for the other processes."""
+        process.handle_signals(process.end, but_ctrl_c=True)
+
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *others: Any, **named: Any
     ) -> None:
@@ -44,5 +48,6 @@ class Scorer(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.scored = Scored(evaluate(logits, labels, data.class_names), logits, labels)
 
+    on_validation_start = on_test_start
     on_validation_batch_end = on_test_batch_end
     on_validation_epoch_end = on_test_epoch_end
