@@ -42,7 +42,8 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def start_from_images(self, images: Tensor) -> None:
         """Computes the filters from normalised images (N, 3, H, W)."""
-        patches = F.unfold(images.float(), self.kernel_size).transpose(1, 2).flatten(0, 1)
+        # In float32 the order of the sums, and so the number of threads and processes, would show in the filters.
+        patches = F.unfold(images.float(), self.kernel_size).double().transpose(1, 2).flatten(0, 1)
         variances, components = torch.linalg.eigh(patches.T @ patches / len(patches))  # ascending, in columns
         filters = (components / (variances + WHITENING_EPS).sqrt()).T.flip(0)[: len(self.weight) // 2]
         self.weight.copy_(torch.cat([filters, -filters]).view_as(self.weight))
