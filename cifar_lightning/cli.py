@@ -22,6 +22,7 @@ from cifar_lightning.errors import ConfigError, UserError, did_you_mean
 # verb: (module, function, what `--help` says of it)
 VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.training.fit", "fit", "train, then score the last weights on the test set once"),
+    "find-lr": ("cifar_lightning.training.find_lr", "find_lr", "propose a learning rate, with the flags of fit"),
     "validate": ("cifar_lightning.training.evaluate", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.training.evaluate", "test", "score a checkpoint on the 10,000 test images"),
     "predict": ("cifar_lightning.inference.command", "main", "classify images of your own, or the test set"),
@@ -139,7 +140,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in VERBS:
         raise ConfigError(f"unknown verb {name!r}{did_you_mean(name, VERBS)}; verbs: {', '.join(VERBS)}")
     module, function, purpose = VERBS[name]
-    if name in ("fit", "validate", "test") and answered(name, purpose, rest):
+    if name in ("fit", "find-lr", "validate", "test") and answered(name, purpose, rest):
         return 0
     process.keep_freed_memory()
     # The imports make a million objects that all stay: searching them for garbage again and again while they come in

@@ -28,6 +28,15 @@ def explain(message: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(text)
 
 
+def told(reason: str) -> str:
+    """What a constructor of torch says, with the flag that it is about."""
+    if reason.startswith("Invalid learning rate"):
+        return f"model.optimizer.lr: {reason}"
+    if reason.startswith("Muon only supports 2D"):
+        return "model.optimizer: torch.optim.Muon takes matrices alone; --model.optimizer MuonSGD takes a whole net"
+    return reason
+
+
 def _unrecognised(known: Iterable[str], arguments: str) -> str:
     first = arguments.split()[0]
     if not first.startswith("-"):
