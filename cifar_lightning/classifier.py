@@ -80,7 +80,7 @@ class Classifier(LightningModule):
             size = (input_size, input_size)
             net.register_forward_pre_hook(lambda _, inputs: F.interpolate(inputs[0], size, mode="bilinear"))
         self.frozen = [_part(net, name).requires_grad_(False) for name in freeze or []]
-        if not any(parameter.requires_grad for parameter in net.parameters()):
+        if freeze and not any(parameter.requires_grad for parameter in net.parameters()):
             raise ValueError("model.freeze leaves nothing to train")
         self.head_lr, self.decay_vectors = head_lr, decay_vectors
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
@@ -146,9 +146,10 @@ class Classifier(LightningModule):
             if isinstance(config.scheduler, ProgressLR):
                 config.scheduler.span(self._planned_steps())
             if isinstance(config.scheduler, OneCycleLR) and config.scheduler.total_steps < self._planned_steps():
+                steps, planned = config.scheduler.total_steps, self._planned_steps()
                 raise ConfigError(
-                    f"model.scheduler: OneCycleLR ends after {config.scheduler.total_steps} steps, and the training takes "
-                    f"{self._planned_steps()}; give a new run --model.scheduler.total_steps {self._planned_steps()}"
+                    f"model.scheduler: OneCycleLR ends after {steps} steps, and the training takes {planned}: "
+                    f"give a new run --model.scheduler.total_steps {planned}"
                 )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -249,10 +250,8 @@ class Classifier(LightningModule):
             return optimizer
         rates = [group["lr"] for group in optimizer.param_groups]
         scheduler = self.make_scheduler(optimizer)
-        if (
-            self.head_lr is not None
-            and [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups] != rates
-        ):
+        set_rates = [group.get("initial_lr", rate) for group, rate in zip(optimizer.param_groups, rates, strict=True)]
+        if self.head_lr is not None and set_rates != rates:
             raise ValueError(f"model.head_lr: {type(scheduler).__name__} sets the rates of all parameters itself")
         interval = "step" if isinstance(scheduler, (ProgressLR, OneCycleLR, CyclicLR)) else self.scheduler_interval
         config = LRSchedulerConfigType(scheduler=scheduler, interval=interval)
@@ -290,9 +289,10 @@ def plain_name(name: str) -> str:
 
 def _part(net: nn.Module, name: str) -> nn.Module:
     parts = dict(net.named_modules())
-    if name not in parts or not name:
-        raise ValueError(f"model.freeze: the net has no part {name!r}{did_you_mean(name, parts)}")
-    return parts[name]
+    for inner in (name, *(f"{outer}.{name}" for outer, _ in net.named_children())):  # as in the table of layers
+        if name and inner in parts:
+            return parts[inner]
+    raise ValueError(f"model.freeze: the net has no part {name!r}{did_you_mean(name, parts)}")
 
 
 def _states(checkpoint: dict[str, Any]) -> list[dict[str, Tensor]]:

@@ -51,7 +51,7 @@ class ForeignNet:
             make.__annotations__["return"] = nn.Module
         if not callable(make):
             return None
-        arguments = frozenset(_add(ArgumentParser(exit_on_error=False), make))
+        arguments = arguments_of(make)
         own = inspect.signature(make).parameters
         is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
         return cls(name, make, arguments, is_open and (package == "timm" or arguments <= own.keys()))
@@ -91,10 +91,15 @@ class ForeignNet:
         return argument.replace("--model.net.", "--model.net.dict_kwargs.", 1)
 
 
+def arguments_of(make: Callable[..., Any]) -> frozenset[str]:
+    """The names of every argument that the source of a class or function tells of."""
+    return frozenset(_add(ArgumentParser(exit_on_error=False), make))
+
+
 def build(settings: dict[str, Any]) -> nn.Module:
     """The net of a configuration: `class_path` with its arguments. Raises whatever is wrong with it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "net", required=True)
+    parser.add_argument("--net", type=nn.Module)
     net: nn.Module = parser.instantiate(parser.parse_object({"net": settings})).net
     return net
 

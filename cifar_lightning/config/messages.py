@@ -10,6 +10,7 @@ import torch
 
 from cifar_lightning import nets
 from cifar_lightning.config.flags import unknown
+from cifar_lightning.config.foreign import arguments_of
 from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.optim import schedules
 
@@ -48,7 +49,7 @@ def _not_in_class(known: Iterable[str], key: str, class_path: str, option: str) 
     module, _, name = class_path.rpartition(".")
     if module == "typing":  # no class is named, and the type allows several
         return f"{key}.{option} belongs to a class: name it first, as in --{key} ClassName"
-    taken = [f"{key}.{parameter}" for parameter in inspect.signature(getattr(import_module(module), name)).parameters]
+    taken = [f"{key}.{argument}" for argument in arguments_of(getattr(import_module(module), name))]
     return unknown(f"{key}.{option}", taken, f": {name} does not take it")
 
 

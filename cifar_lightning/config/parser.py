@@ -135,7 +135,7 @@ class Experiment(LightningCLI):
         self.datamodule = self.config_init.data
         self.model = self.config_init.model
         if config.model.net is not asked and self.loaded is None:  # else the checkpoint has the weights
-            new = load_weights(self.model.net, self.resolved()["model"]["net"], self.num_classes)
+            new = load_weights(self.model.net, asked.as_dict(), self.num_classes)
             print(f"net     trained weights of {asked.class_path}; from scratch: {', '.join(new) or 'nothing'}")
 
     @property
@@ -174,7 +174,7 @@ class Experiment(LightningCLI):
         """A net that takes `num_classes` gets the data's, unless it is given."""
         net, group = self.config.model.net, self.foreign.classes_group if self.foreign is not None else "init_args"
         names = [f"model.net.{inner}num_classes" for inner in ("", "init_args.", "dict_kwargs.")]
-        if net is None or group is None or any(self.invocation.last(name) is not None for name in names):
+        if group is None or any(self.invocation.last(name) is not None for name in names):
             return
         if group == "dict_kwargs":
             net[group] = {**(net.get(group) or {}), "num_classes": self.num_classes}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.tuner.tuning import Tuner
 from matplotlib.figure import Figure
 
@@ -24,6 +25,7 @@ def find_lr(arguments: list[str]) -> int:
     experiment = Experiment("fit", arguments)
     experiment.datamodule.prepare_data()
     trainer = build_trainer(experiment, [], logger=False)
+    trainer.strategy.checkpoint_io = TorchCheckpointIO()  # ours reads no file without a run's configuration
     found = Tuner(trainer).lr_find(experiment.model, datamodule=experiment.datamodule, update_attr=False)
     if found is None or (rate := found.suggestion()) is None:
         raise ConfigError("find-lr: too few steps with a finite loss; give a smaller --data.batch_size")

@@ -71,9 +71,9 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
         setting = "trainer" if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0) else ""
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             setting = "model.compile: torch.compile failed here, go on without it"
+        if (setting or isinstance(error, ConfigError)) and not parts.curves.rows:
+            _withdraw(folder, record)
         if setting:
-            if not parts.curves.rows:
-                _withdraw(folder, record)
             raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
         raise
 
