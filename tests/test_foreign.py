@@ -1,5 +1,6 @@
 """Nets from elsewhere: their flags, their classes, fine-tuning; and every verb on a run of one."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def test_every_verb_on_a_fine_tuned_net(run: Run, squeezenet: dict[str, Any], mo
     name = "torchvision.models.squeezenet1_1"
     exit_code, out, err = run(
         "fit", *QUICK, "--model.net", name, "--model.net.weights", "DEFAULT", "--model.input_size", "40",
-        "--model.head_lr", "0.01", "--model.optimizer.lr", "0", "--model.freeze", "[features.0]", "--trainer.max_epochs=1",
+        "--model.head_lr", "0.01", "--model.optimizer.lr", "0", "--model.freeze", "[features.0]",
+        "--trainer.max_epochs=1",
     )  # fmt: skip
     assert exit_code == 0, err
     assert f"trained weights of {name}; from scratch: classifier.1.weight, classifier.1.bias" in out
@@ -178,3 +180,20 @@ def test_trained_weights_without_a_network_or_for_another_net(
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", offline)
     with pytest.raises(DataError, match="cannot be had: <urlopen error Name or service not known>; without them"):
         experiment(*flags)
+
+
+def test_the_commands_of_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    from torchvision.models import resnet18
+    from torchvision.models._api import WeightsEnum
+
+    state = resnet18().state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *arguments, **settings: state)
+    text = (Path(__file__).parent.parent / "docs" / "use.md").read_text(encoding="utf-8")
+    commands = text.partition("<!-- nets -->")[2].partition("<!-- end of nets -->")[0].strip("\n`").splitlines()
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "cifar_lightning", "fit"]
+        made = experiment(*words[4:])
+        assert made.model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

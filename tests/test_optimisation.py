@@ -37,11 +37,17 @@ def adamw(parameters: Any) -> torch.optim.Optimizer:
         ({}, {(0.1, 0.5): {"conv.weight", "conv.bias", "norm.weight", "norm.bias", "fc.weight", "fc.bias"}}),
         (
             {"decay_vectors": False},
-            {(0.1, 0.5): {"conv.weight", "fc.weight"}, (0.1, 0.0): {"conv.bias", "norm.weight", "norm.bias", "fc.bias"}},
+            {
+                (0.1, 0.5): {"conv.weight", "fc.weight"},
+                (0.1, 0.0): {"conv.bias", "norm.weight", "norm.bias", "fc.bias"},
+            },
         ),
         (
             {"head_lr": 0.7},
-            {(0.1, 0.5): {"conv.weight", "conv.bias", "norm.weight", "norm.bias"}, (0.7, 0.5): {"fc.weight", "fc.bias"}},
+            {
+                (0.1, 0.5): {"conv.weight", "conv.bias", "norm.weight", "norm.bias"},
+                (0.7, 0.5): {"fc.weight", "fc.bias"},
+            },
         ),
         (
             {"head_lr": 0.7, "decay_vectors": False},
