@@ -1,15 +1,21 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, LRSchedulerTypeUnion, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from cifar_lightning import distributed
+from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.schedules import ProgressLR
@@ -34,14 +40,20 @@ class Classifier(LightningModule):
         optimizer: makes the optimizer from the net's parameters.
         scheduler: makes a learning rate scheduler from the optimizer; None keeps the rate. Ours (`TriangularLR`,
             `CosineLR`) span the whole training, whatever its length.
-        scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch.
+        scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch; OneCycleLR and
+            CyclicLR, which count batches, always do the latter.
+        input_size: images are enlarged to this height and width on their way into the net, for nets of larger images.
+        freeze: parts of the net by their names, such as `layer1` or `layer4.0`, that stay as they are: their parameters
+            do not train, and they run as in evaluation.
+        head_lr: another rate for the last dense layer or convolution, such as one that is new among trained weights.
+        decay_vectors: whether the optimizer's weight decay is meant for biases and norms too.
         channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
         compile: run the net through torch.compile: it takes its time first, and on a CPU needs a C++ compiler.
         label_smoothing: share of the target that is spread over all classes in the training's loss, from 0 to below 1
             (Szegedy et al., arXiv 1512.00567); evaluation uses the plain cross entropy.
         tta: test-time augmentation for a second evaluation of the final weights, beside the plain one.
 
-    Raises ValueError: `label_smoothing` is out of range.
+    Raises ValueError: a value is out of range, or `freeze` names no part of the net, or leaves nothing to train.
     """
 
     def __init__(
@@ -50,6 +62,10 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=1e-3),
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        input_size: int | None = None,
+        freeze: list[str] | None = None,
+        head_lr: float | None = None,
+        decay_vectors: bool = True,
         channels_last: bool = True,
         compile: bool = False,
         label_smoothing: float = 0.0,
@@ -58,6 +74,15 @@ class Classifier(LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        if input_size is not None:
+            if input_size < 1:
+                raise ValueError(f"model.input_size must be at least 1, got {input_size}")
+            size = (input_size, input_size)
+            net.register_forward_pre_hook(lambda _, inputs: F.interpolate(inputs[0], size, mode="bilinear"))
+        self.frozen = [_part(net, name).requires_grad_(False) for name in freeze or []]
+        if freeze and not any(parameter.requires_grad for parameter in net.parameters()):
+            raise ValueError("model.freeze leaves nothing to train")
+        self.head_lr, self.decay_vectors = head_lr, decay_vectors
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.train_metrics, self.val_metrics, self.test_metrics = SplitMetrics(), SplitMetrics(), SplitMetrics()
         self.make_optimizer = optimizer
@@ -73,6 +98,21 @@ class Classifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised float images (N, 3, 32, 32) to float32 logits (N, C), whatever the precision inside."""
         return self.net(images).float()
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As in torch, except for what is frozen."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **settings: Any) -> Any:
+        """As in torch, also where a part of the net went through torch.compile before, or does so now."""
+        ours = {plain_name(name): name for name in self.state_dict()}
+        renamed = {ours.get(plain_name(name), name): value for name, value in state_dict.items()}
+        # The very object where nothing differs: it may carry versions of the modules.
+        is_same = renamed.keys() == state_dict.keys()
+        return super().load_state_dict(state_dict if is_same else renamed, *arguments, **settings)
 
     def configure_model(self) -> None:
         """Compiles the net once, in place: its parameters keep their names, and checkpoints do not change."""
@@ -105,6 +145,12 @@ class Classifier(LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ProgressLR):
                 config.scheduler.span(self._planned_steps())
+            if isinstance(config.scheduler, OneCycleLR) and config.scheduler.total_steps < self._planned_steps():
+                steps, planned = config.scheduler.total_steps, self._planned_steps()
+                raise ConfigError(
+                    f"model.scheduler: OneCycleLR ends after {steps} steps, and the training takes {planned}: "
+                    f"give a new run --model.scheduler.total_steps {planned}"
+                )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Before the first step of all, and never on a resume: what the net computes from images."""
@@ -171,13 +217,43 @@ class Classifier(LightningModule):
             for state in _states(checkpoint):
                 state.update({name: torch.zeros_like(total) for name, total in self._sums().items()})
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As in Lightning, which refuses to clip for a fused optimizer even where no gradient is scaled."""
+        if gradient_clip_val and self.trainer.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer over the net's parameters, in groups where `head_lr` or `decay_vectors` tell them apart."""
+        if self.head_lr is None and self.decay_vectors:
+            return self.make_optimizer(self.net.parameters())
+        layers = [module for module in self.net.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        head = set(layers[-1].parameters()) if layers and self.head_lr is not None else set()
+        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+        for parameter in self.net.parameters():
+            is_head, decays = parameter in head, self.decay_vectors or parameter.ndim > 1
+            settings = ({"lr": self.head_lr} if is_head else {}) | ({} if decays else {"weight_decay": 0.0})
+            groups.setdefault((is_head, decays), {"params": [], **settings})["params"].append(parameter)
+        return self.make_optimizer(groups.values())
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer over all parameters of the net, with its scheduler if there is one."""
-        optimizer = self.make_optimizer(self.net.parameters())
+        """The optimizer of `build_optimizer`, with its scheduler if there is one. Raises ValueError."""
+        optimizer = self.build_optimizer()
         if self.make_scheduler is None:
             return optimizer
+        rates = [group["lr"] for group in optimizer.param_groups]
         scheduler = self.make_scheduler(optimizer)
-        interval = "step" if isinstance(scheduler, ProgressLR) else self.scheduler_interval
+        set_rates = [group.get("initial_lr", rate) for group, rate in zip(optimizer.param_groups, rates, strict=True)]
+        if self.head_lr is not None and set_rates != rates:
+            raise ValueError(f"model.head_lr: {type(scheduler).__name__} sets the rates of all parameters itself")
+        interval = "step" if isinstance(scheduler, (ProgressLR, OneCycleLR, CyclicLR)) else self.scheduler_interval
         config = LRSchedulerConfigType(scheduler=scheduler, interval=interval)
         if isinstance(scheduler, ReduceLROnPlateau):
             config["reduce_on_plateau"] = False  # Lightning is not to step it: see on_train_epoch_end
@@ -204,6 +280,19 @@ class Classifier(LightningModule):
         figures: dict[str, float] = getattr(self, f"{split}_metrics").compute()
         self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, logger=False)
         return figures
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def _part(net: nn.Module, name: str) -> nn.Module:
+    parts = dict(net.named_modules())
+    for inner in (name, *(f"{outer}.{name}" for outer, _ in net.named_children())):  # as in the table of layers
+        if name and inner in parts:
+            return parts[inner]
+    raise ValueError(f"model.freeze: the net has no part {name!r}{did_you_mean(name, parts)}")
 
 
 def _states(checkpoint: dict[str, Any]) -> list[dict[str, Tensor]]:

@@ -20,6 +20,7 @@ from cifar_lightning.errors import ConfigError, UserError, did_you_mean
 # verb: (module, function, what `--help` says of it)
 VERBS: dict[str, tuple[str, str, str]] = {
     "fit": ("cifar_lightning.training.fit", "fit", "train, then score the last weights on the test set once"),
+    "find-lr": ("cifar_lightning.training.find_lr", "find_lr", "propose a learning rate, with the flags of fit"),
     "validate": ("cifar_lightning.training.evaluate", "validate", "score a checkpoint on the validation split"),
     "test": ("cifar_lightning.training.evaluate", "test", "score a checkpoint on the 10,000 test images"),
     "predict": ("cifar_lightning.inference.command", "main", "classify images of your own, or the test set"),
@@ -129,7 +130,7 @@ def _dispatch(arguments: list[str]) -> int:
     if process.has_peers() and name not in (*SHARED, "data"):
         raise ConfigError(f"{name} runs in one process: start it without torchrun, srun or NODE_RANK")
     module, function, purpose = VERBS[name]
-    if name in SHARED and answered(name, purpose, rest):
+    if name in (*SHARED, "find-lr") and answered(name, purpose, rest):
         return 0
     process.keep_freed_memory()
     # The imports make a million objects that all stay: searching them for garbage again and again while they come in

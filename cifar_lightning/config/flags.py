@@ -53,10 +53,10 @@ def all_flags(verb: str, named: Iterable[str] = ()) -> dict[str, Flag]:
     """Every flag without its dashes. The arguments of a net or optimizer other than the default are not known here.
 
     Args:
-        verb: 'fit', 'validate' or 'test'.
+        verb: 'fit', 'find-lr', 'validate' or 'test'.
         named: the settings that have another class, such as 'model.net'.
     """
-    absent = NO_FLAGS | ({"calibrate", "tta"} if verb == "fit" else {"final_test"})
+    absent = NO_FLAGS | ({"calibrate", "tta"} if verb in ("fit", "find-lr") else {"final_test"})
     flags = dict(OWN_FLAGS)
     for group, class_path in SOURCES.items():
         if group in flags:

@@ -32,6 +32,12 @@ def answered(verb: str, purpose: str, arguments: list[str]) -> bool:
         print(short_help(verb, purpose))
     elif re.search(r"(^| )--model\.net\.help( -|$)", " ".join(invocation.flags)):
         print("nets, for --model.net; --model.net.help NAME lists the arguments of one:", *_nets(), sep="\n")
+    elif found := re.search(r"--model\.net\.help[ =]([\w.]+\.\w+)", " ".join(invocation.flags)):
+        from cifar_lightning.config.foreign import ForeignNet  # which loads torch
+
+        if (net := ForeignNet.find(found[1])) is None:
+            return False  # one of ours, or the parser says what is wrong
+        print(net.describe(), end="")
     else:
         refuse_unknown(verb, invocation)
         return False

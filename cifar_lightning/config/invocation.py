@@ -62,6 +62,10 @@ class Invocation:
         """The settings whose class is named here, so that the default's arguments do not apply."""
         return {key for key in CLASS_SETTINGS if any(_class_named(layer, key) for layer in self._with_flags())}
 
+    def class_of(self, key: str) -> str:
+        """The last class that is named for a setting; an empty string where none is."""
+        return next((name for layer in reversed(self._with_flags()) if (name := _class_named(layer, key))), "")
+
     def arguments(self) -> list[str]:
         """argv for the parser: the layers in their order, the classes that flags name, then the flags."""
         layers = copy.deepcopy(self._with_flags())

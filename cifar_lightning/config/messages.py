@@ -10,6 +10,7 @@ import torch
 
 from cifar_lightning import nets
 from cifar_lightning.config.flags import unknown
+from cifar_lightning.config.foreign import arguments_of
 from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.optim import schedules
 
@@ -28,6 +29,15 @@ def explain(message: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(text)
 
 
+def told(reason: str) -> str:
+    """What a constructor of torch says, with the flag that it is about."""
+    if reason.startswith("Invalid learning rate"):
+        return f"model.optimizer.lr: {reason}"
+    if reason.startswith("Muon only supports 2D"):
+        return "model.optimizer: torch.optim.Muon takes matrices alone; --model.optimizer MuonSGD takes a whole net"
+    return reason
+
+
 def _unrecognised(known: Iterable[str], arguments: str) -> str:
     first = arguments.split()[0]
     if not first.startswith("-"):
@@ -39,7 +49,7 @@ def _not_in_class(known: Iterable[str], key: str, class_path: str, option: str) 
     module, _, name = class_path.rpartition(".")
     if module == "typing":  # no class is named, and the type allows several
         return f"{key}.{option} belongs to a class: name it first, as in --{key} ClassName"
-    taken = [f"{key}.{parameter}" for parameter in inspect.signature(getattr(import_module(module), name)).parameters]
+    taken = [f"{key}.{argument}" for argument in arguments_of(getattr(import_module(module), name))]
     return unknown(f"{key}.{option}", taken, f": {name} does not take it")
 
 

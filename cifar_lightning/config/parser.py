@@ -17,10 +17,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from cifar_lightning import process, rendezvous
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.flags import LOGS, OWN_FLAGS, SOURCES, TRAINER_DEFAULTS, all_flags
+from cifar_lightning.config.foreign import ForeignNet, load_weights, untrained
 from cifar_lightning.config.invocation import Invocation
-from cifar_lightning.config.messages import explain
+from cifar_lightning.config.messages import explain, told
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.data.download import CLASS_NAMES
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
@@ -60,6 +62,9 @@ class Experiment(LightningCLI):
         if "--help-all" not in self.invocation.flags:
             self._read_checkpoint()
         try:
+            self.foreign = ForeignNet.find(self.invocation.class_of("model.net"))
+            if self.foreign is not None:
+                self.foreign.route(self.invocation)
             super().__init__(
                 Classifier,
                 CIFAR10DataModule,
@@ -72,10 +77,8 @@ class Experiment(LightningCLI):
             )
             # Made once for its complaints: a rate out of range should not wait until the data are loaded.
             self.model.configure_optimizers()
-        except (ValueError, TypeError, MisconfigurationException) as error:
-            reason = " ".join(str(error).split())  # torch's own do not say which flag it is
-            name = "model.optimizer.lr: " if reason.startswith("Invalid learning rate") else ""
-            raise ConfigError(name + reason) from error
+        except (ValueError, TypeError, RuntimeError, AssertionError, LookupError, MisconfigurationException) as error:
+            raise ConfigError(told(" ".join(str(error).split()))) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""
@@ -113,6 +116,7 @@ class Experiment(LightningCLI):
         check_settings(self.config, self.verb)
         if str(trainer.devices).isdigit():
             os.environ[process.PER_NODE] = str(trainer.devices)  # an error before the Trainer is made names the rank
+        self._set_classes()
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if self.accelerator == "cpu" and not torch.cuda.is_available():
@@ -128,9 +132,19 @@ class Experiment(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds model and data; the Trainer waits until the run has a folder."""
-        self.config_init = self.parser.instantiate(self.config)
+        asked, config = self.config.model.net, self.config.clone()
+        config.model.net = untrained(asked)
+        self.config_init = self.parser.instantiate(config)
         self.datamodule = self.config_init.data
         self.model = self.config_init.model
+        if config.model.net is not asked and self.loaded is None:  # else the checkpoint has the weights
+            new = load_weights(self.model.net, asked.as_dict(), self.num_classes)
+            print(f"net     trained weights of {asked.class_path}; from scratch: {', '.join(new) or 'nothing'}")
+
+    @property
+    def num_classes(self) -> int:
+        """How many the data have."""
+        return len(CLASS_NAMES)
 
     def digests(self) -> dict[str, str]:
         """What all processes of a run must have in common, by name."""
@@ -170,6 +184,20 @@ class Experiment(LightningCLI):
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""
         return yaml.safe_load(self.resolved_yaml)
+
+    def _set_classes(self) -> None:
+        """A net that takes `num_classes` gets the data's, unless it is given."""
+        net, group = self.config.model.net, self.foreign.classes_group if self.foreign is not None else "init_args"
+        names = [f"model.net.{inner}num_classes" for inner in ("", "init_args.", "dict_kwargs.")]
+        if group is None or any(self.invocation.last(name) is not None for name in names):
+            return
+        if group == "dict_kwargs":
+            net[group] = {**(net.get(group) or {}), "num_classes": self.num_classes}
+        elif (net.get(group) or {}).get("num_classes", self.num_classes) != self.num_classes:
+            net[group]["num_classes"] = self.num_classes
+        else:
+            return
+        print(f"net     {net.class_path}: num_classes {self.num_classes}, as the data have")
 
     def _read_checkpoint(self) -> None:
         restarted = rendezvous.interrupted_checkpoint() if self.verb == "fit" else None

@@ -47,6 +47,18 @@ def check_settings(config: Any, verb: str) -> None:
         if config[name] is None:
             raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
     _check_monitor(config)
+    arguments = getattr(config.model.optimizer, "init_args", None) or {}
+    if arguments.get("fused") and trainer.gradient_clip_val and str(trainer.precision) in ("16", "16-mixed"):
+        raise ConfigError(
+            "trainer.gradient_clip_val: in 16-mixed a fused optimizer scales the gradients itself, after "
+            "the clipping; leave out --model.optimizer.fused, or give --trainer.precision bf16-mixed"
+        )
+    for callback in trainer.callbacks or []:
+        if str(getattr(callback, "class_path", "")).endswith(".LearningRateFinder"):
+            raise ConfigError(
+                "trainer.callbacks: a run records its rate before it starts; to find one: python -m "
+                "cifar_lightning find-lr, with the same flags"
+            )
     if verb == "fit" and trainer.overfit_batches:
         raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
     if trainer.limit_test_batches is not None:

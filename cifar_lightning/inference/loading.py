@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.config.foreign import ForeignNet, build, untrained
 from cifar_lightning.data import download
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError
@@ -55,16 +55,16 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
                 f"{path} names the class {class_path}, which would be imported; if you trust it, add "
                 f"--model.net {class_path}"
             )
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "net", required=True)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
         try:
-            net: nn.Module = parser.instantiate(parser.parse_object({"net": settings["net"]})).net
+            ForeignNet.find(settings["net"]["class_path"])  # which makes a function known as a net
+            net = build(untrained(settings["net"]))
         except (ArgumentError, ValueError, TypeError, ImportError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             name = settings["net"].get("class_path")
             raise CheckpointError(f"{path}: its net {name} cannot be built: {reason}") from error
-        model = Classifier(net, channels_last=settings.get("channels_last", True)).eval().requires_grad_(False)
+        size, channels_last = settings.get("input_size"), settings.get("channels_last", True)
+        model = Classifier(net, input_size=size, channels_last=channels_last).eval().requires_grad_(False)
     loaded.load_into(model)
     names = download.CLASS_NAMES
     try:

@@ -1,5 +1,6 @@
 """The output shape and parameter count after every layer of a net."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,11 +51,26 @@ def layer_table(net: nn.Module) -> LayerTable:
         net.eval()
         with torch.no_grad():
             output = net(torch.zeros(1, 3, 32, 32))
+        if not isinstance(output, Tensor):
+            raise TypeError(f"it gives a {type(output).__name__} and not one tensor")
     finally:
         net.train(training)
         for hook in hooks:
             hook.remove()
     return LayerTable(rows, tuple(output.shape[1:]), _parameters(net))
+
+
+def check_training(net: nn.Module, images: int) -> None:
+    """Runs a batch of black images through a copy of `net` as in training; global random state stays.
+
+    Raises:
+        TypeError: it gives several outputs.
+        Exception: whatever the net does at such a batch.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        output = copy.deepcopy(net).train()(torch.zeros(images, 3, 32, 32))
+    if not isinstance(output, Tensor):
+        raise TypeError(f"it gives a {type(output).__name__} and not one tensor")
 
 
 def as_markdown(table: LayerTable) -> str:

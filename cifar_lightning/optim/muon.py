@@ -99,6 +99,9 @@ class MuonSGD(Optimizer):
         for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {value}")
+        params = list(params)
+        if any(isinstance(parameter, dict) for parameter in params):
+            raise ValueError("MuonSGD has groups of its own, with lr, dense_lr and vector_lr: it takes no others")
         trained = [parameter for parameter in params if parameter.requires_grad]
         sgd_group = {"method": "sgd", "momentum": sgd_momentum}
         groups: list[dict[str, Any]] = [

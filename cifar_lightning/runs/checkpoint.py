@@ -18,6 +18,7 @@ import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import nn
 
+from cifar_lightning.classifier import plain_name
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs.atomic import write_bytes
 
@@ -34,7 +35,7 @@ UNREADABLE = (
 )  # fmt: skip
 
 # A checkpoint's configuration names classes, and naming a class imports its module: only these come from a file.
-TRUSTED_MODULES = ("cifar_lightning", "torch", "lightning")
+TRUSTED_MODULES = ("cifar_lightning", "torch", "torchvision", "lightning")
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 FOLDERS = ("data.root", "trainer.default_root_dir")
 
@@ -66,7 +67,10 @@ class Checkpoint:
 
     def load_into(self, model: nn.Module) -> None:
         """Puts the weights into a model. Raises CheckpointError with the first difference of another architecture."""
-        theirs, ours = self.content["state_dict"], model.state_dict()
+        theirs, ours = (
+            {plain_name(name): value for name, value in state.items()}
+            for state in (self.content["state_dict"], model.state_dict())
+        )
         differences = [f"{name} is missing in the file" for name in ours if name not in theirs]
         differences += [f"{name} is not part of this net" for name in theirs if name not in ours]
         differences += [
@@ -80,7 +84,7 @@ class Checkpoint:
                 f"{self.path} holds another architecture: {differences[0]}{more}; leave out the --model flags that "
                 "differ"
             )
-        model.load_state_dict(theirs)
+        model.load_state_dict(self.content["state_dict"])
 
 
 def write(content: dict[str, Any], path: Path) -> None:

@@ -16,7 +16,8 @@ NEUTRAL_FLAGS = {
 NEUTRAL_DEFAULTS = {
     "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
     "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
-    "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0, "data.source": "official",
+    "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
+    "model.decay_vectors": True, "data.source": "official",
     "data.synthetic": False,  # gone, and in the oldest runs
 }  # fmt: skip
 

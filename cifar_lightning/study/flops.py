@@ -12,7 +12,7 @@ def count(model: Classifier, batch_size: int) -> dict[str, float]:
     model = model.to("meta").train()
     images = torch.empty(batch_size, 3, 32, 32, device="meta")
     labels = torch.empty(batch_size, dtype=torch.int64, device="meta")
-    optimizer = model.make_optimizer(model.net.parameters())
+    optimizer = model.build_optimizer()
     with FlopCounterMode(display=False) as start:
         if isinstance(model.net, StartsFromImages):
             model.net.start_from_images(images)

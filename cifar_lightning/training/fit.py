@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.nets.summary import LayerTable, layer_table, shape_text
+from cifar_lightning.nets.summary import LayerTable, check_training, layer_table, shape_text
 from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.rendezvous import OtherRankError, remember
 from cifar_lightning.runs import environment, figures, run_dir
@@ -72,7 +72,7 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
         setting = "trainer" if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0) else ""
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             setting = "model.compile: torch.compile failed here, go on without it"
-        if (setting or isinstance(error, OtherRankError)) and not parts.curves.rows:
+        if (setting or isinstance(error, (ConfigError, OtherRankError))) and not parts.curves.rows:
             _withdraw(folder, record)
         if setting:
             raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
@@ -80,12 +80,23 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
 
 
 def _layers(experiment: Experiment) -> LayerTable:
-    net, classes = experiment.model.net, len(experiment.datamodule.class_names)
+    net, data = experiment.model.net, experiment.datamodule
+    name, classes = type(net).__name__, len(data.class_names)
     try:
         table = layer_table(net)
-    except (RuntimeError, ValueError, TypeError) as error:
+        check_training(net, images=2)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
         reason = " ".join(str(error).split())
-        raise ConfigError(f"model.net: {type(net).__name__} cannot take a 3x32x32 image: {reason}") from error
+        raise ConfigError(f"model.net: {name} cannot train on 3x32x32 images: {reason}{larger}") from error
+    try:
+        if 1 in (data.batch_size, data.sizes["train"] % data.batch_size):
+            check_training(net, images=1)
+    except ValueError as error:  # batch norm's
+        raise ConfigError(
+            f"model.net: {name} cannot train on a batch of one image, as data.batch_size {data.batch_size} makes of "
+            f"{data.sizes['train']:,}: {error}; give another --data.batch_size"
+        ) from error
     if table.output_shape != (classes,):
         raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
     return table

@@ -10,7 +10,7 @@ from typing import Any
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.optim import schedules
 from cifar_lightning.runs.checkpoint import Checkpoint
-from cifar_lightning.runs.settings import setting
+from cifar_lightning.runs.settings import NEUTRAL_DEFAULTS, setting
 
 # What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
 FROZEN_DATA = {
@@ -22,6 +22,8 @@ FROZEN_DATA = {
 FROZEN_ON_RESUME = {
     **FROZEN_DATA,
     "model.optimizer.class_path": "the checkpoint holds the state of another optimizer",
+    "model.head_lr": "the checkpoint holds the optimizer's state of other groups",
+    "model.decay_vectors": "the checkpoint holds the optimizer's state of other groups",
     "model.scheduler": "the checkpoint holds the state of another schedule",
     "model.scheduler_interval": "the checkpoint holds the state of another schedule",
 }
@@ -72,5 +74,6 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
 def check_frozen(before: dict[str, Any], now: dict[str, Any], kept: dict[str, str]) -> None:
     """Raises ConfigError where one of the `kept` settings changed; `kept` gives the reason of each."""
     for name, reason in kept.items():
-        if setting(before, name) != setting(now, name):
+        was = setting(before, name)  # None in a checkpoint that is older than the setting
+        if (NEUTRAL_DEFAULTS.get(name) if was is None else was) != setting(now, name):
             raise ConfigError(f"{name} cannot change from what the checkpoint has: {reason}; leave it out")

@@ -65,7 +65,7 @@ class RunState(Callback):
         if self.optimizer_changes:
             assert isinstance(pl_module, Classifier)
             # Made anew with the flags, since one setting can be meant for one of several groups.
-            anew = pl_module.make_optimizer(pl_module.net.parameters())
+            anew = pl_module.build_optimizer()
             for group, wanted in zip(trainer.optimizers[0].param_groups, anew.param_groups, strict=True):
                 group.update({name: value for name, value in wanted.items() if name != "params"})
         if self._random is not None:
