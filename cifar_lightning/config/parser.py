@@ -20,6 +20,7 @@ from cifar_lightning.config.invocation import Invocation
 from cifar_lightning.config.messages import explain
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.data.download import LAYOUTS
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
@@ -110,6 +111,9 @@ class Experiment(LightningCLI):
         if str(trainer.devices) == "auto":
             trainer.devices = self.shape[0]  # where Lightning would take every GPU
         check_settings(self.config, self.verb)
+        given = [self.invocation.last(f"model.net.{name}num_classes") for name in ("", "init_args.")]
+        if given == [None, None] and "num_classes" in (arguments := self.config.model.net.get("init_args") or {}):
+            arguments["num_classes"] = len(LAYOUTS[self.config.data.dataset].class_names)
         if self.verb != "fit":  # settings of the training that would cut the score short
             trainer.limit_val_batches, trainer.fast_dev_run, trainer.overfit_batches = None, False, 0.0
         if self.accelerator == "cpu" and not torch.cuda.is_available():
