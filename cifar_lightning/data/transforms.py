@@ -161,8 +161,9 @@ def _draw_mixture(augmentation: Augmentation, size: int, generator: Generator) -
     with torch.random.fork_rng(devices=[]):  # Beta takes no generator
         torch.set_rng_state(generator.get_state())
         for name in ("mixup", "cutmix"):
-            alpha = torch.tensor(getattr(augmentation, name) or 1.0)
-            shares[name] = Beta(alpha, alpha).sample((size,))
+            # In double precision, where a small alpha leaves float32's range.
+            alpha = torch.tensor(getattr(augmentation, name) or 1.0, dtype=torch.float64)
+            shares[name] = Beta(alpha, alpha).sample((size,)).float()
     is_pasted &= augmentation.cutmix > 0
     # Of cutmix the share is what the rectangle, cut off at the edges, leaves.
     sides = (32 * (1 - shares["cutmix"]).sqrt()).long()[:, None] * is_pasted[:, None]
