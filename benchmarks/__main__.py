@@ -15,6 +15,7 @@ BENCHMARKS = {
     "rivals": "the seconds of one rival's training, as `speed` times it",
     "race": "validation accuracy against seconds of training, as a figure",
     "ablation": "what each part of a speed recipe adds to its accuracy",
+    "augmentation": "what each augmentation adds to a training step",
     "precision": "whether bf16 costs accuracy",
     "flops": "floating point operations of the recipes",
     "predict": "the stages of `predict`, and the net in its exported forms",

@@ -24,6 +24,8 @@ from benchmarks.data_path import endless, plain_loader
 from benchmarks.workbench import Workbench
 from cifar_lightning.classifier import Batch
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.data.loader import NO_AUGMENTATION
+from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
 from cifar_lightning.training.callbacks.timer import synchronise
@@ -152,11 +154,13 @@ def ours(bench: Workbench, experiment: Experiment, span: Span) -> float:
     return stopwatch.seconds_per_step
 
 
-def bare_loop(bench: Workbench, net: nn.Module, span: Span, precision: str) -> float:
+def bare_loop(
+    bench: Workbench, net: nn.Module, span: Span, precision: str, augmentation: Augmentation = NO_AUGMENTATION
+) -> float:
     """The least that trains: our loader, channels_last, autocast where `precision` is mixed; seconds per step."""
     net = net.to(bench.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
-    loader, stopwatch = bench.loader(span.batch_size), Stopwatch(span, bench.device)
+    loader, stopwatch = bench.loader(span.batch_size, augmentation), Stopwatch(span, bench.device)
     mixed = precision == "bf16-mixed"
     for images, labels in itertools.islice(endless(loader), span.last_step):
         optimizer.zero_grad(set_to_none=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks tables
 
-`study --publish` and the benchmarks bench, speed, flops, ablation and predict write those files. A table stands where
-the marks of its name stand, in whichever document.
+`study --publish` and the benchmarks bench, speed, flops, ablation, augmentation and predict write those files. A table
+stands where the marks of its name stand, in whichever document.
 """
 
 import argparse
@@ -182,6 +182,18 @@ def ablation_table(results: Path) -> str:
     return "\n\n".join(tables)
 
 
+def augmentation_table(results: Path) -> str:
+    """A line per augmentation with its step beside the step without any."""
+    result = _read(results / "augmentation.json")
+    lines = ["| augmentation | a step | times the step without any (least to greatest) |", "|---|--:|--:|"]
+    for name, step in result["ms_per_step"].items():
+        times = result["ratio"].get(name)  # none for the step without any
+        shown = f"{times['median']:.2f} ({times['min']:.2f} to {times['max']:.2f})" if times else ""
+        lines.append(f"| {name} | {step['median']:.1f} ms | {shown} |")
+    machine = f"{place(result['hardware'])}, {result['precision']}, torch {result['versions']['torch']}"
+    return "\n".join([*lines, "", f"Medians of rounds in turn, batch {result['batch_size']}, {machine}."])
+
+
 def predict_table(results: Path) -> str:
     """What a picture costs in `predict`, by stage, and the net's forms beside each other."""
     result = _read(results / "predict.json")
@@ -235,6 +247,7 @@ TABLES = {
     "speed": speed_table,
     "flops": flops_table,
     "ablation": ablation_table,
+    "augmentation": augmentation_table,
     "predict": predict_table,
     "bench": bench_table,
 }

@@ -20,7 +20,7 @@ from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.schedules import ProgressLR
 
-Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,)
+Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,) or, of mixed images, shares of the classes (B, C)
 
 
 @runtime_checkable
@@ -121,7 +121,10 @@ class Classifier(LightningModule):
             self._is_compiled = True
 
     def step(self, batch: Batch, split: str, tta: TTA | None = None) -> dict[str, Tensor]:
-        """The loss (), logits (B, C) and labels (B,) of a batch, which the sums of `split` count."""
+        """The loss (), logits (B, C) and labels (B,) of a batch, which the sums of `split` count.
+
+        Of labels that are shares the loss is the cross entropy against these, after any smoothing.
+        """
         images, labels = batch
         logits = self(images) if tta is None else averaged_logits(self, images, tta)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if split == "train" else 0.0)

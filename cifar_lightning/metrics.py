@@ -30,7 +30,12 @@ class SplitMetrics(Metric):
             self.add_state(name, torch.tensor(zero), dist_reduce_fx="sum", persistent=True)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: its mean loss (), logits (B, C) and labels (B,). No value is read back from the device."""
+        """Adds a batch: its mean loss (), logits (B, C) and labels. No value is read back from the device.
+
+        Labels are int64 (B,), or shares of the classes (B, C): right is then the class of the largest share.
+        """
+        if labels.ndim == 2:
+            labels = labels.argmax(dim=1)
         if self.loss_sum.dtype != torch.float32:  # a precision such as bf16-true has cast it, and would round it
             self.loss_sum = self.loss_sum.float()
         self.loss_sum.add_(loss.detach(), alpha=len(labels))

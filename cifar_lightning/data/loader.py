@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar_lightning.data import transforms
+from cifar_lightning.data import policies, transforms
 from cifar_lightning.data.sampler import (
     AUGMENTATION_STREAM,
     epoch_order,
@@ -26,6 +26,9 @@ Batch = tuple[Tensor, Tensor]
 
 class TensorLoader:
     """Yields `(images, labels)` batches: float32 (B, 3, 32, 32) channels_last, normalised, and int64 (B,).
+
+    Where images are mixed, the labels are the shares of the classes, float32 (B, num_classes). The partner of an image
+    is any image of the split, not one of its batch: it too is a function of (seed, epoch, image).
 
     The loader is a cursor over an endless sequence of epochs. Iterating goes on from the cursor to the end of its
     epoch, so a restored loader resumes in mid-epoch; at the end the cursor stands at the next epoch's first batch.
@@ -47,6 +50,8 @@ class TensorLoader:
         device: where the batches are wanted; by default where the images are.
         rank: of this process, from 0.
         world_size: the number of processes.
+        dataset: whose statistics normalise the images: 'cifar10' or 'cifar100'.
+        num_classes: of the labels, for the shares of mixed ones.
 
     Raises ValueError: `batch_size` is below 1, or cannot be shared out evenly in training.
     """
@@ -65,6 +70,8 @@ class TensorLoader:
         device: torch.device | None = None,
         rank: int = 0,
         world_size: int = 1,
+        dataset: str = "cifar10",
+        num_classes: int = 10,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -77,7 +84,8 @@ class TensorLoader:
         self.augmentation = augmentation
         self.device = device or images.device
         self.rank, self.world_size = rank, world_size
-        self.normalize = Normalize().to(self.device)
+        self.num_classes = num_classes
+        self.normalize = Normalize(dataset).to(self.device)
         padding = augmentation.crop_padding
         self._windows = transforms.windows(transforms.pad_reflect(images, padding) if padding else images, padding)
         self._own_batch_size = batch_size // world_size if shuffle else batch_size
@@ -141,24 +149,41 @@ class TensorLoader:
         return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
     def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
-        """Images (n, 3, 32, 32) and labels (n,) of a chunk, on the device."""
+        """Images (n, 3, 32, 32) and labels (n,) or (n, num_classes) of a chunk, on the device."""
         labels = self.labels[chosen].to(self.device)
         if draws is None:
             images = self.normalize(self._windows[chosen, 0, 0].to(self.device))
+        elif not self.augmentation.mixes:
+            images = self._augment(chosen, draws)
         else:
-            options = self.augmentation
-            own = Draws(*(drawn[chosen] for drawn in draws))
-            down, right = (own.shifts + options.crop_padding).unbind(1)
-            images = self._windows[chosen, down, right].to(self.device)
-            if options.flip != "none":
-                images = transforms.flip(images, own.flips.to(self.device))
-            images = self.normalize(images)
-            if options.brightness or options.contrast:
-                images = transforms.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
-            if options.cutout:
-                images = transforms.cutout(images, own.cutouts.to(self.device), options.cutout)
+            partners = draws.partners[chosen]
+            shares, pasted = (drawn[chosen].to(self.device) for drawn in (draws.shares, draws.pasted))
+            images, others = self._augment(torch.cat([chosen, partners]), draws).split(len(chosen))
+            images = transforms.mix(images, others, shares, pasted)
+            others_labels = self.labels[partners].to(self.device)
+            labels = transforms.mix_labels(labels, others_labels, shares, self.num_classes)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
+
+    def _augment(self, chosen: Tensor, draws: Draws) -> Tensor:
+        """Images (n, 32, 32, 3), normalised and not mixed, on the device."""
+        options = self.augmentation
+        own = Draws(*(drawn[chosen] for drawn in draws))
+        down, right = (own.shifts + options.crop_padding).unbind(1)
+        images = self._windows[chosen, down, right].to(self.device)
+        if options.flip != "none":
+            images = transforms.flip(images, own.flips.to(self.device))
+        if options.policy != "none":
+            images = policies.apply(images, own.numbers.to(self.device), own.values.to(self.device))
+        images = self.normalize(images)
+        if options.brightness or options.contrast:
+            images = transforms.jitter(images, own.brightness.to(self.device), own.contrast.to(self.device))
+        if options.cutout:
+            images = transforms.cutout(images, own.cutouts.to(self.device), options.cutout)
+        if options.erasing:
+            centres, sides = own.erased.to(self.device).unbind(1)
+            images = transforms.cutout(images, centres, sides)
+        return images
 
     def _roll_over(self) -> None:
         if self._next_batch >= len(self):

@@ -54,6 +54,8 @@ def _predict(options: argparse.Namespace) -> tuple[int, str]:
     files = [path for path in (options.output, options.sheet) if path not in (None, PIPE)]
     _check_targets(files, found)
     predictor = load_predictor(options)
+    if not 1 <= options.top_k <= (classes := len(predictor.class_names)):
+        raise ConfigError(f"--top-k must be from 1 to {classes}, got {options.top_k}")
     trained, conditions = predictor.trained, output.conditions(predictor)
     remark = ""
     if predictor.temperature is None:
@@ -107,7 +109,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="all predictions as .csv, .json or .jsonl; - writes JSON lines to standard output")  # fmt: skip
     add("--sheet", type=Path, metavar="FILE", help="thumbnails with their predictions as .png")
     add("--top-k", type=int, default=2, metavar="K", help="how many classes to name for each image (default: 2)")
-    add("--data.root", dest="root", metavar="DIR", help="where CIFAR-10 is, for --split")
+    add("--data.root", dest="root", metavar="DIR", help="where the data set is, for --split")
     parser.add_device_flags()
     options = parser.parse(argv)
     options.images += options.paths
@@ -115,8 +117,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.error("give either files or folders, or --split test")
     if options.root and not options.split:
         parser.error("--data.root belongs to --split test")
-    if not 1 <= options.top_k <= 10:
-        parser.error(f"--top-k must be from 1 to 10, got {options.top_k}")
     if options.output not in (None, PIPE) and options.output.suffix.lower() not in output.SUFFIXES:
         parser.error(f"--output {options.output}: the suffix is the format; give one of {', '.join(output.SUFFIXES)}")
     if options.sheet and options.sheet.suffix.lower() != ".png":

@@ -79,7 +79,7 @@ class ExportedNet(nn.Module):
         super().__init__()
         self.net = copy.deepcopy(predictor.trained.model.net).float()
         self.temperature = predictor.temperature or 1.0
-        self.normalize = Normalize()
+        self.normalize = Normalize(predictor.trained.dataset)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.foreign import ForeignNet, build, untrained
 from cifar_lightning.data import download
-from cifar_lightning.data.datamodule import CIFAR10DataModule
+from cifar_lightning.data.datamodule import CIFAR10DataModule, Dataset
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
 
@@ -27,9 +27,15 @@ class Trained:
     class_names: tuple[str, ...]  # in the order of the net's outputs
     recipe: str  # the name of the configuration that was trained
     seed: int  # of that training
-    source: str  # what it was trained on: 'CIFAR-10', or its sample
+    source: str  # what it was trained on: 'CIFAR-10', its sample, or 'CIFAR-100'
     epochs: int  # how many are finished
     config: dict[str, Any]  # the resolved configuration of the run
+
+    @property
+    def dataset(self) -> Dataset:
+        """Which data set that is."""
+        dataset: Dataset = self.config["data"].get("dataset", "cifar10")  # younger than the oldest checkpoints
+        return dataset
 
     def __str__(self) -> str:
         """In a line: the file and what it is."""
@@ -66,7 +72,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         size, channels_last = settings.get("input_size"), settings.get("channels_last", True)
         model = Classifier(net, input_size=size, channels_last=channels_last).eval().requires_grad_(False)
     loaded.load_into(model)
-    names = download.CLASS_NAMES
+    names = download.LAYOUTS[config["data"].get("dataset", "cifar10")].class_names
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, 3, 32, 32))
@@ -98,10 +104,10 @@ def official_test(trained: Trained, root: str | None = None) -> tuple[Tensor, Te
         trained: says where its run found the data, and whether they were the sample.
         root: another place to look, the only one.
 
-    Raises DataError: CIFAR-10 is not there.
+    Raises DataError: the data set is not there.
     """
     settings = trained.config["data"]
-    data = CIFAR10DataModule(root=root or settings["root"], source=settings["source"])
+    data = CIFAR10DataModule(root=root or settings["root"], source=settings["source"], dataset=trained.dataset)
     data.prepare_data()
     data.setup("test")
     return data.images_of("test")

@@ -77,7 +77,7 @@ class Predictor:
         self.temperature = calibration.stored(trained.path, trained.sha256, str(self.tta)) if is_calibrated else None
         # As many as `test` takes at once: how images are grouped can move the last digits of a result.
         self.batch_size = int(trained.config["data"]["eval_batch_size"])
-        self._normalize = Normalize().to(self.device)
+        self._normalize = Normalize(trained.dataset).to(self.device)
         self._plugin = _plugin(self.precision, self.device)
         self._model = self._plugin.convert_module(trained.model.to(self.device))
 

@@ -141,7 +141,7 @@ def _load(path: Path) -> Checkpoint:
     data = config.setdefault("data", {})
     if data.pop("synthetic", False):
         raise CheckpointError(f"{path} trained on the synthetic images of an earlier version, which are gone")
-    data.setdefault("source", "official")  # younger than the oldest checkpoints
+    data |= {"source": "official", "dataset": "cifar10"} | data  # younger than the oldest checkpoints
     return Checkpoint(path, content, sha256, config, len(rows), file_id)
 
 

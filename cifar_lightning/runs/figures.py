@@ -67,19 +67,25 @@ def curves(rows: Sequence[Row], title: str, label_smoothing: float = 0.0) -> Fig
 
 
 def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str], title: str) -> Figure:
-    """The confusion matrix: rows are true classes, columns predictions, each cell a share of its row and a count."""
+    """The confusion matrix: rows are true classes, columns predictions, each cell a share of its row and a count.
+
+    Of more than 20 classes the counts are left out: they would be too small to read, and take seconds to draw.
+    """
+    is_crowded = len(class_names) > 20
     counts = np.asarray(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(8, 7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(16, 15) if is_crowded else (8, 7), dpi=100, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=40, ha="right")
+    axes.set_xticks(ticks, class_names, rotation=90 if is_crowded else 40, ha="center" if is_crowded else "right")
     axes.set_yticks(ticks, class_names)
+    if is_crowded:
+        axes.tick_params(labelsize=7)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title, fontsize=11)
-    for row in ticks:
+    for row in () if is_crowded else ticks:
         for column in ticks:
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)

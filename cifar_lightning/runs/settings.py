@@ -15,7 +15,9 @@ NEUTRAL_FLAGS = {
 # Neutral values of settings younger than the oldest recorded runs.
 NEUTRAL_DEFAULTS = {
     "data.augment.flip": "none", "data.augment.crop_padding": 0, "data.augment.cutout": 0,
-    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "model.compile": False,
+    "data.augment.brightness": 0.0, "data.augment.contrast": 0.0, "data.augment.policy": "none",
+    "data.augment.operations": 2, "data.augment.magnitude": 9, "data.augment.erasing": 0.0, "data.augment.mixup": 0.0,
+    "data.augment.cutmix": 0.0, "data.dataset": "cifar10", "model.compile": False,
     "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
     "model.decay_vectors": True, "data.source": "official",
     "data.synthetic": False,  # gone, and in the oldest runs
@@ -28,7 +30,7 @@ ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.~-])(?<!:/)~?/(?:[^\s/'\"]+/)*(?=[^\s/'\
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration, flat, without seed and places."""
     settings = {name: value for name, value in flat(without_folders(config)).items() if name not in IGNORED_IN_IDENTITY}
-    if settings.get("data.source") == "auto":  # a run records what it found; an experiment means CIFAR-10
+    if settings.get("data.source") == "auto":  # a run records what it found; an experiment means the whole set
         settings["data.source"] = "official"
     return settings
 

@@ -165,7 +165,8 @@ def sample_images(config: dict[str, Any], shown: StoredRun | None, published: Pa
     files = {path.name: path.read_bytes() for path in paths if path.is_file()}
     if shown is not None and (mistakes := shown.file("mistakes.png")):
         files["mistakes.png"] = shrink(mistakes.read_bytes())
-    data = CIFAR10DataModule(root=config["data"]["root"], source=config["data"].get("source", "official"), val_size=0)
+    settings = {"source": "official", "dataset": "cifar10"} | config["data"]
+    data = CIFAR10DataModule(settings["root"], source=settings["source"], dataset=settings["dataset"], val_size=0)
     try:
         data.setup("fit")
     except DataError:  # it is not on this machine, and nothing is downloaded for a figure

@@ -10,10 +10,11 @@ from typing import Any
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.optim import schedules
 from cifar_lightning.runs.checkpoint import Checkpoint
-from cifar_lightning.runs.settings import NEUTRAL_DEFAULTS, setting
+from cifar_lightning.runs.settings import NEUTRAL_DEFAULTS, differing, flat, setting
 
 # What a checkpoint's weights have seen: kept by everything that goes on from it or scores it.
 FROZEN_DATA = {
+    "data.dataset": "the checkpoint trained on the other data set",
     "data.source": "the checkpoint trained on the other data set",
     "data.val_size": "images that have trained would validate",
     "data.split_seed": "images that have trained would validate",
@@ -54,7 +55,7 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
         )
     if loaded.epochs <= int(loaded.content["epoch"]):  # written between two batches of an epoch
         for name in FROZEN_WITHIN_EPOCH:
-            if setting(before, name) != setting(now, name):
+            if any(f"{changed}.".startswith(f"{name}.") for changed in differing(flat(before), flat(now))):
                 raise ConfigError(
                     f"{name} cannot change in the middle of an epoch ({setting(before, name)} before); "
                     "go on without it until the epoch's end, or start a new run"

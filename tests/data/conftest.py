@@ -15,7 +15,7 @@ from cifar_lightning.data import download
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine, and no source but those that a test names."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for variable in (download.ROOT_VARIABLE, download.MIRROR_VARIABLE):
+    for variable in (download.CIFAR10.root_variable, download.CIFAR10.mirror_variable):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(download, "MIRRORS", ())
 

@@ -10,7 +10,9 @@ from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.data.transforms import Augmentation
 
 # Everything on: two images, or two draws of one image, practically never give the same pixels.
-ALL_AUGMENTATIONS = Augmentation(flip="alternating", crop_padding=3, cutout=7, brightness=0.2, contrast=0.3)
+ALL_AUGMENTATIONS = Augmentation(
+    flip="alternating", crop_padding=3, cutout=7, brightness=0.2, contrast=0.3, erasing=0.5
+)
 
 
 def numbered(size: int, batch_size: int, **settings: object) -> TensorLoader:

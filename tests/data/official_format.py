@@ -1,5 +1,6 @@
 """A tiny data set in CIFAR-10's official format, its archive, and the Layout that describes both."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_lightning.data.download import ARCHIVE, FOLDER, Layout
+from cifar_lightning.data import download
+from cifar_lightning.data.download import FOLDER, Layout
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -25,7 +27,7 @@ class TinyDataset:
 
     def write_folder(self, root: Path) -> Path:
         """The unpacked data set; returns `root`."""
-        folder = root / FOLDER
+        folder = root / self.layout.folder
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
@@ -34,7 +36,7 @@ class TinyDataset:
     def write_archive(self, root: Path) -> Path:
         """The archive alone; returns its path."""
         root.mkdir(parents=True, exist_ok=True)
-        path = root / ARCHIVE
+        path = root / self.layout.archive
         path.write_bytes(self.archive)
         return path
 
@@ -64,10 +66,38 @@ def layout_of(files: dict[str, bytes], archive: bytes, images_per_batch: int = 4
     )
 
 
-def reader_of(layout: Layout) -> type:
-    """torchvision's CIFAR10 for the files of `layout`."""
-    from torchvision.datasets import CIFAR10
+def tiny_cifar100(train_images: int = 200, test_images: int = 100) -> TinyDataset:
+    """Noise images in CIFAR-100's official format, with fine labels 0 to 99 in turn and coarse ones that differ."""
+    generator, files = np.random.default_rng(0), {}
+    for name, count in (("train", train_images), ("test", test_images)):
+        fine = [index % 100 for index in range(count)]
+        images = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+        batch = {"data": images, "fine_labels": fine, "coarse_labels": [label // 5 for label in fine]}
+        files[name] = pickle.dumps(batch, protocol=4)
+    names = {
+        "fine_label_names": list(download.CIFAR100_CLASS_NAMES),
+        "coarse_label_names": [f"c{k}" for k in range(20)],
+    }
+    files["meta"] = pickle.dumps(names, protocol=4)
+    folder = download.CIFAR100.folder
+    members = [directory_member(folder), file_member(f"{folder}/file.txt~", b"")]
+    archive = tar_gz([*members, *(file_member(f"{folder}/{name}", content) for name, content in files.items())])
+    digests = layout_of(files, archive)
+    layout = dataclasses.replace(
+        download.CIFAR100, files=digests.files, archive_md5=digests.archive_md5, mirrors=(),
+        train_images=train_images, test_images=test_images,
+    )  # fmt: skip
+    return TinyDataset(files, archive, layout)
 
+
+def reader_of(layout: Layout) -> type:
+    """torchvision's reader for the files of `layout`."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    if layout.dataset == "cifar100":
+        lists = {f"{name}_list": [[name, layout.files[name]]] for name in ("train", "test")}
+        meta = CIFAR100.meta | {"md5": layout.files["meta"]}
+        return type("TinyCIFAR100", (CIFAR100,), {**lists, "meta": meta})
     batches = {True: [], False: []}  # type: ignore[var-annotated]
     for name, md5 in layout.files.items():
         if name != "batches.meta":

@@ -128,6 +128,12 @@ def test_nothing_is_on_by_default() -> None:
         ({"brightness": -0.1}, r"^data\.augment\.brightness must be from 0 to 10, got -0\.1$"),
         ({"brightness": float("nan")}, r"^data\.augment\.brightness must be from 0 to 10, got nan$"),
         ({"contrast": 1.01}, r"^data\.augment\.contrast must be from 0 to 1, got 1\.01$"),
+        ({"policy": "rand"}, r"^data\.augment\.policy must be one of none, randaugment, trivialaugment, got 'rand'$"),
+        ({"operations": 0}, r"^data\.augment\.operations must be from 1 to 10, got 0$"),
+        ({"magnitude": 31}, r"^data\.augment\.magnitude must be from 0 to 30, got 31$"),
+        ({"erasing": 1.5}, r"^data\.augment\.erasing must be from 0 to 1, got 1\.5$"),
+        ({"mixup": -0.1}, r"^data\.augment\.mixup must be from 0 to 100, got -0\.1$"),
+        ({"cutmix": float("inf")}, r"^data\.augment\.cutmix must be from 0 to 100, got inf$"),
     ],
     ids=str,
 )

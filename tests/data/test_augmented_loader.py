@@ -1,5 +1,7 @@
 """TensorLoader with augmentation: the same pixels for an image and epoch, however the epoch is cut up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 from cifar_lightning.data import loader as loader_room
 from cifar_lightning.data import transforms
 from cifar_lightning.data.loader import TensorLoader
-from cifar_lightning.data.sampler import dropped_images, generator_for
+from cifar_lightning.data.sampler import dropped_images, epoch_order, generator_for, training_share
 from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR10_STD, Augmentation
 
 SIZE = 50
@@ -22,6 +24,15 @@ AUGMENTATIONS = [
     Augmentation(cutout=8),
     Augmentation(brightness=0.5),
     Augmentation(contrast=0.5),
+    Augmentation(erasing=0.5),
+]
+# Whose pixels other tests check.
+OTHERS = [
+    replace(ALL_AUGMENTATIONS, policy="randaugment", magnitude=20),
+    Augmentation(policy="trivialaugment"),
+    replace(ALL_AUGMENTATIONS, policy="trivialaugment", mixup=0.5, cutmix=1.0),
+    Augmentation(mixup=0.5),
+    Augmentation(cutmix=1.0),
 ]
 
 
@@ -53,6 +64,10 @@ def test_every_image_is_what_numpy_makes_of_its_draw(options: Augmentation, epoc
         pixels = (pixels + draws.brightness[label].item()) * draws.contrast[label].item()
         row, column = (draws.cutouts[label] - side // 2).tolist()
         pixels[max(row, 0) : max(row + side, 0), max(column, 0) : max(column + side, 0)] = 0
+        if options.erasing:
+            (row, column), (height, width) = draws.erased[label].tolist()
+            row, column = row - height // 2, column - width // 2
+            pixels[row : row + height, column : column + width] = 0
         np.testing.assert_allclose(got.permute(1, 2, 0).numpy(), pixels, atol=1e-5)
 
 
@@ -161,3 +176,91 @@ def test_alternating_shows_every_image_in_both_forms_within_two_epochs() -> None
         assert torch.equal(epochs[1][label], forms[as_it_is])
         mirrored += not as_it_is
     assert 10 < mirrored < 40
+
+
+def batches_by_image(*loaders: TensorLoader) -> dict[int, tuple[Tensor, Tensor]]:
+    """What an epoch of all `loaders` together shows, also of mixed images: number to pixels and label, each once."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for loader in loaders:
+        order = epoch_order(SIZE, loader.seed, loader.state_dict()["epoch"])
+        own = training_share(order, loader.batch_size, loader.rank, loader.world_size).tolist()
+        batches = list(loader)
+        pixels, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        assert len(own) == len(pixels)
+        for number, *shown in zip(own, pixels, labels, strict=True):
+            assert number not in found
+            found[number] = tuple(shown)
+    return found
+
+
+def mixing(batch_size: int, augmentation: Augmentation, **settings: object) -> TensorLoader:
+    """A loader with as many classes as images."""
+    return augmented(SIZE, batch_size, augmentation=augmentation, num_classes=SIZE, **settings)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "world_size", "chunk"), [(8, 1, 1), (7, 1, 10), (1, 1, 4), (10, 2, 1024), (10, 5, 4)]
+)
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+def test_policies_and_mixtures_depend_on_seed_epoch_and_image_only(
+    options: Augmentation, batch_size: int, world_size: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = batches_by_image(at_epoch(mixing(16, options), 3))
+    monkeypatch.setattr(loader_room, "CHUNK", chunk)
+    ranks = [mixing(batch_size, options, rank=rank, world_size=world_size) for rank in range(world_size)]
+    shown = batches_by_image(*[at_epoch(loader, 3) for loader in ranks])
+    assert len(shown) == SIZE - dropped_images(SIZE, batch_size, world_size)
+    for number, (pixels, label) in shown.items():
+        assert torch.equal(pixels, expected[number][0])
+        assert torch.equal(label, expected[number][1])
+    other = batches_by_image(at_epoch(mixing(16, options), 4))
+    assert sum(torch.equal(other[number][0], pixels) for number, (pixels, _) in expected.items()) < SIZE / 3
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
+def test_a_cut_epoch_of_policies_and_mixtures_goes_on_with_the_same_batches(
+    options: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_room, "CHUNK", 12)
+    expected = list(mixing(4, options))
+    for taken in (1, 4, 11):
+        first, second = mixing(4, options), mixing(4, options)
+        for _, _ in zip(range(taken), first, strict=False):
+            pass
+        second.load_state_dict({"epoch": 0, "next_batch": taken})
+        for (images, labels), (expected_images, expected_labels) in zip(second, expected[taken:], strict=True):
+            assert torch.equal(images, expected_images)
+            assert torch.equal(labels, expected_labels)
+
+
+@pytest.mark.parametrize("options", OTHERS[2:], ids=str)
+def test_a_mixture_is_of_two_augmented_images_and_of_their_labels(options: Augmentation) -> None:
+    draws = transforms.draw(options, SIZE, 2, generator_for(0, 0, 1), generator_for(0, 2, 1))
+    plain = batches_by_image(at_epoch(mixing(16, replace(options, mixup=0.0, cutmix=0.0)), 2))
+    shown = batches_by_image(at_epoch(mixing(16, options), 2))
+    assert len(shown) == SIZE
+    kinds = set()
+    for number, (pixels, label) in shown.items():
+        partner, share = int(draws.partners[number]), draws.shares[number].item()
+        (row, column), (height, width) = draws.pasted[number].tolist()
+        own, other = (plain[which][0].double().numpy() for which in (number, partner))
+        if height:
+            kinds.add("pasted")
+            mixed = own.copy()
+            place = [
+                slice(max(at - size // 2, 0), at - size // 2 + size) for at, size in ((row, height), (column, width))
+            ]
+            mixed[:, place[0], place[1]] = other[:, place[0], place[1]]
+            assert (mixed[:, place[0], place[1]].size / 3072) == pytest.approx(1 - share)
+        else:
+            kinds.add("blended")
+            mixed = share * own + (1 - share) * other
+        np.testing.assert_allclose(pixels.numpy(), mixed, atol=1e-5)
+        expected = np.zeros(SIZE)
+        expected[number] += share
+        expected[partner] += 1 - share
+        np.testing.assert_allclose(label.numpy(), expected, atol=1e-6)
+    assert kinds >= {name for name, on in (("blended", options.mixup), ("pasted", options.cutmix)) if on}
+    images, labels = next(iter(mixing(16, options)))
+    assert (images.dtype, labels.dtype, labels.shape) == (torch.float32, torch.float32, (16, SIZE))
+    assert images.is_contiguous(memory_format=torch.channels_last)

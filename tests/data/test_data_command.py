@@ -7,15 +7,23 @@ import pytest
 from data.folders import cut_one
 from data.official_format import FOLDER, TINY
 
+from cifar_lightning.data import download
 from cifar_lightning.data.command import main
-from cifar_lightning.data.download import MIRROR_VARIABLE, ROOT_VARIABLE
 from cifar_lightning.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 
+ROOT_VARIABLE, MIRROR_VARIABLE = download.CIFAR10.root_variable, download.CIFAR10.mirror_variable
 REAL_ROOT = os.environ.get(ROOT_VARIABLE, "")  # read here: the tests themselves run without it
 real = pytest.mark.skipif(not REAL_ROOT, reason=f"${ROOT_VARIABLE} names no copy of the official CIFAR-10")
+
+
+@pytest.fixture(autouse=True)
+def tiny(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verb expects the tiny data set, but in the test of the real one."""
+    if "real" not in request.node.name:
+        monkeypatch.setitem(download.LAYOUTS, "cifar10", TINY.layout)
 
 
 def test_the_verb_downloads_then_finds_then_repairs(
@@ -28,11 +36,11 @@ def test_the_verb_downloads_then_finds_then_repairs(
         (["--root", str(root)], f"downloaded from {server.host}"),
         ([f"--data.root={root}"], "already there"),
     ):
-        assert main(arguments, TINY.layout) == 0
+        assert main(arguments) == 0
         assert capsys.readouterr().out == f"{found}, {story}\n"
     cut_one(root / FOLDER)
     monkeypatch.setenv(ROOT_VARIABLE, str(root))
-    assert main([], TINY.layout) == 0
+    assert main([]) == 0
     assert capsys.readouterr().out == f"{found}, repaired, downloaded from {server.host}\n"
 
 
@@ -41,7 +49,7 @@ def test_the_verb_uses_the_default_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(MIRROR_VARIABLE, serve().url)
-    assert main([], TINY.layout) == 0
+    assert main([]) == 0
     assert f"in {tmp_path / 'data' / FOLDER} (7 files" in capsys.readouterr().out
 
 
@@ -58,7 +66,7 @@ def test_the_verb_uses_the_default_folder(
 )
 def test_the_verb_rejects(arguments: list[str], problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        main(arguments, TINY.layout)
+        main(arguments)
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 

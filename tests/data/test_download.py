@@ -62,7 +62,7 @@ def test_no_torch_and_nothing_slow_is_imported() -> None:
     ],
 )
 def test_resolve_root(monkeypatch: pytest.MonkeyPatch, flag: str | Path | None, variable: str, expected: Root) -> None:
-    monkeypatch.setenv(download.ROOT_VARIABLE, variable)
+    monkeypatch.setenv(download.CIFAR10.root_variable, variable)
     assert download.resolve_root(flag) == expected
     with pytest.raises(ConfigError, match=r"--data\.root is empty"):
         download.resolve_root("")
@@ -163,7 +163,7 @@ def test_the_mirror_variable_is_asked_alone(
     before = state_of(usb.parent)
     folder_url = f"http://{server.host}/mirror/"
     mirror = {"url": server.url, "url of a folder": folder_url, "folder": usb.parent, "file": usb}[kind]
-    monkeypatch.setenv(download.MIRROR_VARIABLE, f" {mirror} ")
+    monkeypatch.setenv(download.CIFAR10.mirror_variable, f" {mirror} ")
     expected = f"downloaded from {server.host}" if "url" in kind else f"unpacked from {usb}"
     assert fetched(root, unasked.url) == expected
     assert server.requests == {"url": [f"/{ARCHIVE}"], "url of a folder": [f"/mirror/{ARCHIVE}"]}.get(kind, [])
@@ -186,7 +186,7 @@ def test_the_mirror_variable_says_why_it_failed_and_no_secret(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, reason: str
 ) -> None:
     (tmp_path / "other").write_bytes(OTHER)
-    monkeypatch.setenv(download.MIRROR_VARIABLE, mirror.format(folder=tmp_path))
+    monkeypatch.setenv(download.CIFAR10.mirror_variable, mirror.format(folder=tmp_path))
     text = refused(root)
     assert f"and $CIFAR10_MIRROR failed: {reason.format(folder=tmp_path)}" in text
     assert "secret" not in text

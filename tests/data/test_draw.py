@@ -12,7 +12,10 @@ from cifar_lightning.data.sampler import generator_for
 from cifar_lightning.data.transforms import Augmentation, Draws
 
 SIZE = 20_000
-FULL = Augmentation(flip="random", crop_padding=2, cutout=8, brightness=0.5, contrast=0.25)
+FULL = Augmentation(
+    flip="random", crop_padding=2, cutout=8, brightness=0.5, contrast=0.25, policy="trivialaugment", erasing=0.5,
+    mixup=0.4, cutmix=1.0,
+)  # fmt: skip
 
 
 def draw(augmentation: Augmentation, seed: int = 0, epoch: int = 0, size: int = SIZE) -> Draws:
@@ -106,19 +109,25 @@ def test_draws_depend_on_seed_and_epoch_only(flip: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "changed"),
     [
-        ({"crop_padding": 0}, "shifts"),
-        ({"crop_padding": 4}, "shifts"),
-        ({"brightness": 0.0}, "brightness"),
-        ({"contrast": 0.0}, "contrast"),
-        ({"flip": "none"}, "flips"),
-        ({"flip": "alternating"}, "flips"),
-        ({"cutout": 0}, None),  # its side is no draw
+        ({"crop_padding": 0}, ["shifts"]),
+        ({"crop_padding": 4}, ["shifts"]),
+        ({"brightness": 0.0}, ["brightness"]),
+        ({"contrast": 0.0}, ["contrast"]),
+        ({"flip": "none"}, ["flips"]),
+        ({"flip": "alternating"}, ["flips"]),
+        ({"cutout": 0}, []),  # its side is no draw
+        ({"policy": "none"}, ["numbers", "values"]),
+        ({"policy": "randaugment"}, ["numbers", "values"]),
+        ({"erasing": 0.0}, ["erased"]),
+        ({"mixup": 0.0}, ["shares", "pasted"]),  # what was blended is pasted now
+        ({"cutmix": 0.0}, ["shares", "pasted"]),
+        ({"mixup": 0.0, "cutmix": 0.0}, ["partners", "shares", "pasted"]),
     ],
     ids=str,
 )
-def test_one_augmentation_more_or_less_leaves_the_others_draws(changes: dict[str, float], changed: str | None) -> None:
+def test_one_augmentation_more_or_less_leaves_the_others_draws(changes: dict[str, float], changed: list[str]) -> None:
     settings = replace(FULL, **changes)  # type: ignore[arg-type]
-    assert_equal(draw(FULL, epoch=1), draw(settings, epoch=1), but=(changed,) if changed else ())
+    assert_equal(draw(FULL, epoch=1), draw(settings, epoch=1), but=tuple(changed))
 
 
 def test_what_is_off_does_nothing() -> None:
@@ -143,3 +152,46 @@ def test_random_throws_a_coin_of_its_own_in_each_epoch() -> None:
     for epoch in range(3):
         agreeing = (flips[epoch] == flips[epoch + 1]).double().mean().item()
         assert agreeing == pytest.approx(0.5, abs=0.02)  # 5 deviations of 20,000 coins
+
+
+def test_rectangles_are_erased_as_often_as_asked_within_the_image_and_of_the_paper_s_areas() -> None:
+    centres, sides = draw(replace(FULL, erasing=0.25)).erased.unbind(1)
+    is_erased = sides.prod(dim=1) > 0
+    assert abs(is_erased.double().mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / SIZE)
+    first = (centres - sides // 2)[is_erased]
+    assert first.min() == 0
+    assert (first + sides[is_erased]).max() == 32
+    shares = sides[is_erased].prod(dim=1) / 1024
+    assert 0.015 < shares.min() < 0.025  # sides are whole pixels
+    assert 0.3 < shares.max() < 0.345
+    assert abs(shares.mean() - 0.175) < 0.01
+    heights, widths = sides[is_erased].double().unbind(1)
+    assert abs((heights / widths).log().mean()) < 0.05
+    assert 3 < (heights / widths).max() < 4.1
+    assert not draw(replace(FULL, erasing=0.0)).erased.numel()
+    assert (draw(replace(FULL, erasing=1.0)).erased[:, 1] > 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.2, 1.0, 8.0])
+def test_shares_of_a_blend_are_of_the_beta_distribution(alpha: float) -> None:
+    drawn = draw(replace(FULL, mixup=alpha, cutmix=0.0))
+    assert drawn.partners.sort().values.tolist() == list(range(SIZE))
+    assert not drawn.pasted[:, 1].any()
+    shares = drawn.shares.double()
+    assert shares.isfinite().all()
+    assert 0 <= shares.min() <= shares.max() <= 1
+    variance = 1 / (4 * (2 * alpha + 1))
+    assert abs(shares.mean() - 0.5) < 5 * math.sqrt(variance / SIZE)
+    assert abs(shares.var() / variance - 1) < 0.05
+
+
+def test_a_pasted_rectangle_takes_what_its_share_says_and_a_coin_decides_between_both() -> None:
+    for mixup, expected in ((0.0, 1.0), (0.4, 0.5)):
+        drawn = draw(replace(FULL, mixup=mixup))
+        images = torch.zeros(SIZE, 32, 32, 1, dtype=torch.uint8)
+        area = transforms.rectangles(images, drawn.pasted[:, 0], drawn.pasted[:, 1]).sum((1, 2, 3))
+        is_pasted = area > 0  # of few images it has no pixel
+        assert abs(is_pasted.double().mean() - expected) < 0.02
+        assert torch.equal(drawn.shares[is_pasted], 1 - area[is_pasted] / 1024)
+        if not mixup:
+            assert (drawn.shares[~is_pasted] == 1).all()

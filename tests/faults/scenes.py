@@ -14,6 +14,8 @@ EVERYTHING = [
     "--model.optimizer.lr=0.02", "--model.optimizer.dense_lr=0.05", "--model.scheduler=TriangularLR",
     "--model.scheduler.start=0.2", "--model.scheduler.peak=0.4", "--model.scheduler.end=0.1",
     "--data.augment.flip=alternating", "--data.augment.crop_padding=2", "--data.augment.cutout=6",
+    "--data.augment.policy=randaugment", "--data.augment.erasing=0.3", "--data.augment.mixup=0.4",
+    "--data.augment.cutmix=1.0",
     "--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.8",
 ]  # fmt: skip
 STEPS = 15  # 5 an epoch
