@@ -9,6 +9,7 @@ from study.fakes import write_run, write_study
 
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable
+from cifar_lightning.runner.local import job_environments
 from cifar_lightning.runs import environment, record
 from cifar_lightning.study.plan import (
     DONE,
@@ -22,7 +23,7 @@ from cifar_lightning.study.plan import (
     make_plan,
     resolve,
 )
-from cifar_lightning.study.runner import command, job_environments
+from cifar_lightning.study.runner import command
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.store import StoredRun, find_runs
 
