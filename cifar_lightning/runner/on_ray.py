@@ -81,7 +81,8 @@ class RayRunner:
                 if isinstance(word, str):
                     self.running[job] = word
                     continue
-                exit_code = word
+                # A SIGTERM that is not from here: its node goes down.
+                exit_code = word if word != 128 + signal.SIGTERM or self._stops else None
             except errors.TaskCancelledError:
                 exit_code = 128 + signal.SIGTERM if job in self.running else None
             except errors.RayTaskError as error:
