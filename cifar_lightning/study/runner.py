@@ -174,7 +174,7 @@ def _outcome(attempt: Attempt, exit_code: int | None, logs: Path) -> str:
         accuracy, loss = (METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss"))
         took = duration(run.record.timings["train_s"])
         return f"test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}"
-    if exit_code in (130, 143):
+    if exit_code in (130, 143, -signal.SIGTERM):  # the last one before it could save anything
         return f"stopped in epoch {attempt.epoch() + 1}, goes on next time"
     how = f"exit code {exit_code}"
     if exit_code is None:

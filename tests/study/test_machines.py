@@ -153,10 +153,9 @@ def test_a_node_that_does_not_see_the_folder(cluster: Any, capfd: pytest.Capture
             assert main(["study", study, "--ray", cluster.address, "--cpus-per-run", "4"]) == 6
         finally:
             node.terminate()
-    err = capfd.readouterr().err
-    assert "does not see" in err
-    assert str(LOGS) in err
-    assert err.strip().splitlines()[-1].startswith("error: node ")
+    (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: node ")
+    assert error.endswith(f"does not see {LOGS.resolve()}; runs need a folder that all nodes share")
     assert not list(LOGS.glob("plain/*"))
 
 
