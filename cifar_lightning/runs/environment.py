@@ -95,12 +95,12 @@ def commit() -> dict[str, Any]:
 def package_digest(folder: Path = Path(__file__).parent.parent) -> str:
     """Twelve hex digits of a SHA-256 over the package's source, without what reads runs and takes no part in them.
 
-    `study`, `bench` and `inference` may change as they like: a run's numbers do not depend on them.
+    `study`, `runner`, `bench` and `inference` may change as they like: a run's numbers do not depend on them.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder)
-        if name.parts[0] not in ("study", "bench", "inference"):
+        if name.parts[0] not in ("study", "runner", "bench", "inference"):
             content = path.read_bytes()
             digest.update(f"{name.as_posix()} {len(content)}\n".encode())
             digest.update(content)

@@ -1,20 +1,29 @@
 """`study`: plans, trains what has not been trained, compares, and writes the page."""
 
+import functools
+import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, UserError, VerbParser
+from cifar_lightning.runner.job import Runner, locked
+from cifar_lightning.runner.local import LocalRunner, job_environments, threads_of
+from cifar_lightning.runner.on_ray import RayRunner
 from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
 from cifar_lightning.study.page import publish, write_study
 from cifar_lightning.study.plan import DONE, FAILED, Task, duration, estimate_s, make_plan, resolve
-from cifar_lightning.study.runner import execute, job_environments, locked
+from cifar_lightning.study.runner import execute, job_of
 from cifar_lightning.study.spec import Study, read_study
 from cifar_lightning.study.store import find_runs
 
@@ -23,12 +32,15 @@ def main(argv: list[str]) -> int:
     """Runs a study and writes its page.
 
     Raises:
-        ConfigError: a flag, the study or one of its systems is wrong.
-        OutputError: a file cannot be read or written, or the study is being run already.
+        ConfigError: a flag, the study or one of its systems is wrong; or there is no such Ray cluster.
+        OutputError: a file cannot be read or written, a node does not see the folder, or the study is being run
+            already.
         UserError: Ctrl-C or SIGTERM; or runs failed, now or before, and the page is written all the same.
     """
     arguments = _parser().parse(argv)
     study = read_study(arguments.path, arguments.seeds)
+    if arguments.index is not None:
+        study = _only(study, arguments.index)
     logs = arguments.logs / study.name
     published = Path(arguments.publish) if arguments.publish else study.published  # where published runs are read
     if arguments.publish is not None and published is None:
@@ -41,18 +53,34 @@ def main(argv: list[str]) -> int:
         found = {system.name: find_runs(logs, published, system.name) for system in study.systems}
         return make_plan(study, resolved, found, digest, arguments.accept_source, retry_failed)
 
-    environments = job_environments(arguments.jobs, max(system.devices for system in resolved.values()))
-    tasks = plan(arguments.retry_failed)
-    _show_plan(study, tasks)
+    devices = max(system.devices for system in resolved.values())
+    cpus, gpus = arguments.cpus_per_run, arguments.gpus_per_run
+    if (cpus is not None and cpus < 1) or (gpus or 0) < 0:
+        raise ConfigError("--cpus-per-run must be at least 1, and --gpus-per-run at least 0")
+    if arguments.ray is None:
+        jobs = arguments.jobs if arguments.index is None else 1
+        environments = job_environments(jobs, devices, cpus, gpus)
+    planned = functools.partial(plan, arguments.retry_failed)
+    tasks = planned()
+    _show_plan(study, tasks, arguments.index or 0)
     if arguments.dry_run:
         return 0
+    if arguments.index is not None:
+        return _run_one(planned, logs, environments[0])
     failed_now = 0
-    with locked(logs) as lock:
+    with locked(logs / ".lock", shared=arguments.gather) as lock:
         if not arguments.gather:
-            tasks = plan(arguments.retry_failed)  # once more: another study may have worked here until now
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            failed_now = execute(tasks, environments, logs, lock, again)
-            tasks = plan(retry_failed=False)  # what has failed again is a failure
+            runner: AbstractContextManager[Runner]
+            if arguments.ray is None:
+                runner, of_each = nullcontext(LocalRunner(environments, [lock.fileno()])), {}
+            else:
+                runner = RayRunner(arguments.ray, cpus or 1, gpus, devices, logs)
+                of_each = threads_of(cpus or 1, devices)
+            with runner as runs:
+                # The plan once more: another study may have worked here until now.
+                failed_now = execute(planned(), runs, of_each, logs, planned, again)
+        tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
         page = published / study.name if published else None
@@ -74,13 +102,46 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _show_plan(study: Study, tasks: Sequence[Task]) -> None:
+def _only(study: Study, index: int) -> Study:
+    """The study of one run of the plan."""
+    runs = [(system, seed) for system in study.systems for seed in system.seeds]
+    if not 0 <= index < len(runs):
+        raise ConfigError(f"--index {index}: the plan has {len(runs)} runs, from 0 to {len(runs) - 1}")
+    system, seed = runs[index]
+    return replace(study, systems=(replace(system, seeds=(seed,)),))
+
+
+def _run_one(plan: Callable[[], list[Task]], logs: Path, environment: Mapping[str, str]) -> int:
+    """Becomes the process of the plan's only run; returns 0 where it is done. It holds its own lock, and others may run
+    in the study's folder, but no whole study.
+
+    Raises:
+        OutputError: the run, or a whole study, is under way.
+        UserError: it has failed before.
+    """
+    lock = job_of(plan()[0], logs, environment).lock
+    with locked(logs / ".lock", shared=True) as of_study, locked(lock) as of_run:
+        (task,) = plan()  # once more, as it is now that nobody else runs it
+        if task.action == FAILED:
+            raise UserError(f"{task.system.name} s{task.seed} has failed: {task.reason}")
+        if task.is_due:
+            for file in (of_study, of_run):
+                os.set_inheritable(file.fileno(), True)
+            sys.stdout.flush()
+            argv = job_of(task, logs, environment).argv
+            os.execve(argv[0], argv, {**os.environ, **environment})
+    return 0
+
+
+def _show_plan(study: Study, tasks: Sequence[Task], first: int) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("system", "seed", "epochs", "plan", "why"):
-        table.add_column(column, justify="right" if column in ("seed", "epochs") else "left", overflow="fold")
-    for task in tasks:
-        table.add_row(task.system.name, str(task.seed), str(task.resolved.max_epochs), task.action, task.reason)
+    for column in ("index", "system", "seed", "epochs", "plan", "why"):
+        justify: Literal["left", "right"] = "right" if column in ("index", "seed", "epochs") else "left"
+        table.add_column(column, justify=justify, overflow="fold")
+    for index, task in enumerate(tasks, start=first):
+        epochs = str(task.resolved.max_epochs)
+        table.add_row(str(index), task.system.name, str(task.seed), epochs, task.action, task.reason)
     console.print(f"study   {study.name}: {len(study.systems)} systems, {len(tasks)} runs")
     console.print(table)
     due = sum(task.is_due for task in tasks)
@@ -103,10 +164,15 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a study's name, its file, or a folder of configs")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan")
-    parser.add_argument(
-        "--gather", action="store_true", help="run nothing; write the page from the runs that are there"
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--gather", action="store_true", help="run nothing; write the page from the runs that are there")
+    way.add_argument("--jobs", type=int, metavar="N", help="runs side by side; by default one for each GPU, or one")
+    way.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local (extra [ray])")
+    way.add_argument(
+        "--index", type=int, metavar="N", help="run the N-th run of the plan, from 0, and nothing else: for job arrays"
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs side by side; by default one for each GPU, or one")
+    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="CPUs of a run, which are its threads")
+    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="GPUs of a run; 0.5: two runs share one")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="for a folder of configs; by default 0")
     parser.add_argument(
         "--publish", nargs="?", const="", metavar="FOLDER",

@@ -1,90 +1,34 @@
-"""Trains the due runs of a study in processes of their own, several at once, and stops them cleanly."""
+"""Trains the due runs of a study, says how each has ended, and stops them cleanly."""
 
 import contextlib
-import ctypes
-import fcntl
-import functools
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import torch
 from rich.console import Console
 
-from cifar_lightning.errors import ConfigError, OutputError, UserError
+from cifar_lightning.errors import OutputError, UserError
+from cifar_lightning.runner.job import POLL_S, Job, Runner, locked
 from cifar_lightning.study.metrics import METRICS
-from cifar_lightning.study.plan import Task, duration
+from cifar_lightning.study.plan import DONE, Task, duration
 from cifar_lightning.study.store import find_runs
 
 EPOCH_LINE = re.compile(r"^epoch +(\d+)", re.MULTILINE)
-PR_SET_PDEATHSIG = 1  # prctl(2)
-POLL_S = 0.2
-WAIT_FOR_LOCK_S = 60.0  # a run whose study was killed needs a moment to save and stop
+MAX_RETRIES = 3  # of a run whose worker is lost
 
 
-def job_environments(jobs: int | None, devices_per_run: int) -> list[dict[str, str]]:
-    """The environment variables that each of `--jobs` runs side by side gets set.
+@dataclass(frozen=True)
+class Attempt:
+    """A task whose job has been submitted; `first_byte` is where its log went on, `retries` those before it."""
 
-    A single run has the machine as `fit` alone would. Several share the cores by their number of threads, and take the
-    GPUs in turn. By default there is one for each GPU, or one where a run asks for several devices or there is no GPU.
-
-    Raises ConfigError: there are more jobs than cores, or the runs want several devices each.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpu_count = torch.cuda.device_count()
-    names = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpu_count)))
-    gpus = names.split(",")[:gpu_count]
-    if jobs is None:
-        jobs = len(gpus) if gpus and devices_per_run == 1 else 1
-    if jobs < 1:
-        raise ConfigError(f"--jobs must be at least 1, got {jobs}")
-    if jobs == 1:
-        return [{}]
-    if devices_per_run > 1:
-        raise ConfigError(f"--jobs {jobs}: a system of this study trains on {devices_per_run} devices; give --jobs 1")
-    if jobs > cores:
-        raise ConfigError(f"--jobs {jobs}: this machine has {cores} cores; give at most that")
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores // jobs))
-    return [threads | ({"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if gpus else {}) for job in range(jobs)]
-
-
-class Child:
-    """The process of one run.
-
-    It has a session of its own: Ctrl-C in the terminal reaches the study alone, which passes it on once. When the study
-    is killed, Linux sends the run SIGTERM, on which it saves and stops. Elsewhere it trains on. Either way it holds the
-    study's lock, whose descriptor it inherits, until it ends.
-
-    Raises OutputError: the log cannot be written.
-    """
-
-    def __init__(self, task: Task, logs: Path, environment: dict[str, str], lock: int) -> None:
-        self.task = task
-        self.environment = environment
-        self.log = logs / task.system.name / f"s{task.seed}.log"
-        prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # looked up before the fork
-        try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("ab") as log:
-                self._first_byte = log.tell()
-                self.process = subprocess.Popen(
-                    command(task, logs),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | environment,
-                    start_new_session=True,
-                    pass_fds=[lock],
-                    preexec_fn=functools.partial(prctl, PR_SET_PDEATHSIG, signal.SIGTERM) if prctl else None,
-                )
-        except OSError as error:
-            raise OutputError(f"cannot start a run with its log {self.log}: {error.strerror}") from error
+    task: Task
+    job: Job
+    first_byte: int
+    retries: int
 
     def epoch(self) -> int:
         """The last epoch that it has reported, counted from 1; before the first report, those of its checkpoint."""
@@ -102,7 +46,13 @@ class Child:
         return (errors or lines or ["no output"])[-1]
 
     def _output(self) -> str:
-        return self.log.read_bytes()[self._first_byte :].decode("utf-8", errors="replace")
+        written = self.job.log.read_bytes() if self.job.log.is_file() else b""  # a lost worker may have left none
+        return written[self.first_byte :].decode("utf-8", errors="replace")
+
+
+def job_of(task: Task, logs: Path, environment: Mapping[str, str]) -> Job:
+    """What a task runs, and where it says how it goes."""
+    return Job(command(task, logs), logs / task.system.name / f"s{task.seed}.log", environment)
 
 
 def command(task: Task, logs: Path) -> list[str]:
@@ -116,75 +66,92 @@ def command(task: Task, logs: Path) -> list[str]:
     return [*fit, *task.system.flags(), f"--data.source={source}", f"--seed_everything={task.seed}", folder]
 
 
-@contextlib.contextmanager
-def locked(logs: Path) -> Iterator[BinaryIO]:
-    """Locks a study's folder for this process and for the runs that inherit the lock.
-
-    `filelock` would unlock for all heirs when the study lets go. With flock, a run that a failed study leaves behind
-    keeps the folder until it ends.
-
-    Raises:
-        OutputError: another study, or a run that one has left behind, holds the lock; or the folder cannot be written.
-    """
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-        file = (logs / ".lock").open("ab")
-    except OSError as error:
-        raise OutputError(f"the study's folder {logs} cannot be written: {error.strerror}") from error
-    with file:
-        deadline = time.monotonic() + WAIT_FOR_LOCK_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = "another study, or by a run that one left behind"
-                    raise OutputError(f"{logs} is in use by {holder}; wait for it or end it") from None
-                time.sleep(POLL_S)
-        yield file
-
-
 def execute(
-    tasks: Sequence[Task], environments: Sequence[dict[str, str]], logs: Path, lock: BinaryIO, again: str
+    tasks: Sequence[Task],
+    runner: Runner,
+    environment: Mapping[str, str],
+    logs: Path,
+    plan: Callable[[], Sequence[Task]],
+    again: str,
 ) -> int:
     """Runs every task that is due, and prints a line for each run that ends. On a terminal a line says what is running.
 
-    In each of `environments` runs one task at a time; `lock` is that of `locked`, `again` the command that resumes the
-    study. Returns how many of the runs failed.
+    A run whose worker is lost goes on from its last checkpoint, at most `MAX_RETRIES` times: as soon as its process,
+    which may be alive where nobody can reach it, has let go of its lock, `plan` says what is left of it.
+
+    Args:
+        tasks: as they are now.
+        runner: has room for some of them at a time.
+        environment: variables of every run.
+        logs: the study's folder.
+        plan: the tasks as they are when it is called.
+        again: the command that resumes the study.
+
+    Returns how many of the runs failed.
 
     Raises UserError: Ctrl-C or SIGTERM; the runs have saved where they were.
     """
     due = [task for task in tasks if task.is_due]
     width = max((len(task.system.name) for task in due), default=0)
-    waiting, free, running = list(due), list(reversed(environments)), list[Child]()
+    attempts, lost = dict[Job, Attempt](), list[Attempt]()
     received = list[int]()  # signals, of which `passed_on` have reached the runs
     passed_on = failures = 0
+    shown_at = 0.0
     console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def submit(task: Task, retries: int = 0) -> None:
+        job = job_of(task, logs, environment)
+        attempts[job] = Attempt(task, job, job.log.stat().st_size if job.log.is_file() else 0, retries)
+        runner.submit(job)
+
+    def show(attempt: Attempt, node: str, outcome: str) -> None:
+        where = f"  ({node})" if node else ""
+        console.print(f"{attempt.task.system.name:<{width}}  seed {attempt.task.seed}  {outcome}{where}")
+        console.file.flush()
+
     with contextlib.ExitStack() as stack:
         for signum in (signal.SIGINT, signal.SIGTERM):
             before = signal.signal(signum, lambda number, frame: received.append(number))
             stack.callback(signal.signal, signum, before)
         status = stack.enter_context(console.status("", refresh_per_second=1))
-        while running or (waiting and not received):
-            while free and waiting and not received:
-                running.append(Child(waiting.pop(0), logs, free.pop(), lock.fileno()))
-            time.sleep(POLL_S)
+        # The longest first, so that nodes are not empty at the end: `python -m benchmarks many_nodes` finds 14% in it.
+        for task in sorted(due, key=lambda task: -task.epochs_left * task.resolved.train_flop_per_image):
+            submit(task)
+        while attempts or (lost and not received):
+            for job, exit_code in runner.ended(POLL_S):
+                attempt, node = attempts.pop(job), runner.running.pop(job, "")
+                if exit_code is None and received:  # it has not started, or goes on next time
+                    continue
+                if exit_code is None and attempt.retries < MAX_RETRIES:
+                    show(attempt, node, f"lost its worker in epoch {attempt.epoch() + 1}, goes on elsewhere")
+                    lost.append(attempt)
+                    continue
+                show(attempt, node, _outcome(attempt, exit_code, logs))
+                failures += exit_code != 0 and not received
+            for attempt in [attempt for attempt in lost if _is_free(attempt.job.lock)]:
+                lost.remove(attempt)
+                now = next(
+                    task for task in plan() if (task.system, task.seed) == (attempt.task.system, attempt.task.seed)
+                )
+                if now.is_due:
+                    submit(now, attempt.retries + 1)
+                else:  # its process has come to its end after all
+                    show(attempt, "", _outcome(attempt, 0, logs))
+                    failures += now.action != DONE
             for number in received[passed_on:]:
                 name = signal.Signals(number).name
-                console.print(f"{name}: {len(running)} run(s) save and stop (once more: at once)")
-                for child in running:
-                    child.process.send_signal(number)  # nothing where it has ended
+                console.print(f"{name}: {len(runner.running)} run(s) save and stop (once more: at once)")
+                runner.stop(number)
                 passed_on += 1
-            for child in [child for child in running if child.process.poll() is not None]:
-                running.remove(child)
-                free.append(child.environment)
-                console.print(f"{child.task.system.name:<{width}}  seed {child.task.seed}  {_outcome(child, logs)}")
-                console.file.flush()
-                failures += child.process.returncode != 0 and not received
-            if console.is_terminal:
-                done = len(due) - len(waiting) - len(running)
-                status.update(f"{done} of {len(due)} runs  {', '.join(child.progress() for child in running)}")
+            if console.is_terminal and time.monotonic() > shown_at + 1:
+                shown_at = time.monotonic()
+                done = len(due) - len(attempts) - len(lost)
+                running = [
+                    attempts[job].progress() + (f" ({node})" if node else "")
+                    for job, node in list(runner.running.items())
+                    if job in attempts
+                ]
+                status.update(f"{done} of {len(due)} runs  {', '.join(running)}")
     if received:
         stopped = UserError(f"stopped; go on with: {again}")
         stopped.exit_code = 128 + received[0]
@@ -192,16 +159,26 @@ def execute(
     return failures
 
 
-def _outcome(child: Child, logs: Path) -> str:
+def _is_free(lock: Path) -> bool:
+    with contextlib.suppress(OutputError), locked(lock, wait_s=0):
+        return True
+    return False
+
+
+def _outcome(attempt: Attempt, exit_code: int | None, logs: Path) -> str:
     """How a run has ended, as its line says it."""
-    task, exit_code = child.task, child.process.returncode
-    found = [run for run in find_runs(logs, None, task.system.name) if run.seed == task.seed]
+    task = attempt.task
+    found = find_runs(logs, None, task.system.name, task.seed)
     if exit_code == 0 and found:
         run = found[-1]
         accuracy, loss = (METRICS[key].show(METRICS[key].read(run.content)) for key in ("test_accuracy", "test_loss"))
         took = duration(run.record.timings["train_s"])
         return f"test accuracy {accuracy}  loss {loss}  {run.epochs} epochs in {took}"
-    if exit_code in (130, 143):
-        return f"stopped in epoch {child.epoch() + 1}, goes on next time"
-    how = f"was ended by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
-    return f"FAILED ({how}): {child.error_line()}; see {child.log}"
+    if exit_code in (130, 143, -signal.SIGTERM):  # the last one before it could save anything
+        return f"stopped in epoch {attempt.epoch() + 1}, goes on next time"
+    how = f"exit code {exit_code}"
+    if exit_code is None:
+        how = f"its workers were lost {attempt.retries + 1} times"
+    elif exit_code < 0:
+        how = f"was ended by signal {-exit_code}"
+    return f"FAILED ({how}): {attempt.error_line()}; see {attempt.job.log}"

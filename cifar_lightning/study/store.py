@@ -43,20 +43,21 @@ class StoredRun:
         return self.file(f"{CHECKPOINTS}/last.ckpt")
 
 
-def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun]:
+def find_runs(logs: Path, published: Path | None, system: str, seed: int | None = None) -> list[StoredRun]:
     """Every run of a system, in the order of their starts.
 
     Args:
         logs: the study's folder, which has its name; runs lie in `<logs>/<system>/<recipe>/<run>`.
         published: a folder of results, whose `runs/<study>-<system>/` holds the runs that are published.
         system: its name.
+        seed: reads only the runs of this seed that are here; by default of all.
 
     Raises OutputError: a run's file cannot be read.
     """
     files = study_folder(published, logs.name, system).glob("*.json") if published else []
     archived = {path.stem: read_run(path) for path in files}
     found = []
-    for path in logs.glob(f"{system}/*/*/{RECORD}"):
+    for path in logs.glob(f"{system}/*/{'*' if seed is None else f'*-s{seed}*'}/{RECORD}"):
         content, name = read_files(path.parent), path.parent.name
         # A run that is here and published as well is one run; one that has gone on since stands beside what was
         # published.
@@ -66,6 +67,7 @@ def find_runs(logs: Path, published: Path | None, system: str) -> list[StoredRun
             del archived[name]
         found.append(StoredRun(content, name, path.parent, is_published))
     found += [StoredRun(content, name, None, is_published=True) for name, content in archived.items()]
+    found = [run for run in found if seed in (None, run.seed)]
     return sorted(found, key=lambda run: (run.record.started_at, run.name))
 
 

@@ -9,6 +9,7 @@ from study.fakes import write_run, write_study
 
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable
+from cifar_lightning.runner.local import job_environments
 from cifar_lightning.runs import environment, record
 from cifar_lightning.study.plan import (
     DONE,
@@ -22,7 +23,7 @@ from cifar_lightning.study.plan import (
     make_plan,
     resolve,
 )
-from cifar_lightning.study.runner import command, job_environments
+from cifar_lightning.study.runner import command
 from cifar_lightning.study.spec import read_study
 from cifar_lightning.study.store import StoredRun, find_runs
 
@@ -254,6 +255,43 @@ def test_jobs_share_cores_and_take_gpus_in_turn(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpu_count)
     assert job_environments(jobs, devices) == environments
+
+
+@pytest.mark.parametrize(
+    ("devices", "cpus", "gpus", "gpu_count", "environments"),
+    [
+        (1, 2, None, 0, [threads(2)] * 2),
+        (1, 3, None, 0, [threads(3)]),
+        (2, 2, None, 0, [threads(1)] * 2),
+        (1, 1, 0.5, 1, [threads(1, "0")] * 2),
+        (1, None, 2, 4, [threads(2, "0,1"), threads(2, "2,3")]),
+        (2, None, None, 4, [threads(1, "0,1"), threads(1, "2,3")]),
+        (1, None, 0, 2, [threads(4) | {"CUDA_VISIBLE_DEVICES": ""}]),
+    ],
+)
+def test_as_many_jobs_as_have_what_a_run_asks_for(
+    devices: int,
+    cpus: int | None,
+    gpus: float | None,
+    gpu_count: int,
+    environments: list[dict[str, str]],
+    four_cores: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpu_count)
+    assert job_environments(None, devices, cpus, gpus) == environments
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "message"),
+    [(8, None, "--jobs 1 with --cpus-per-run 8: this machine has 4 cores"), (None, 1, "this machine has 0 GPUs")],
+)
+def test_runs_that_ask_for_more_than_there_is(
+    cpus: int | None, gpus: float | None, message: str, four_cores: None
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        job_environments(None, 1, cpus, gpus)
 
 
 @pytest.mark.parametrize(

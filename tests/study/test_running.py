@@ -15,6 +15,7 @@ import torch
 from study.fakes import BASE, write_study
 
 from cifar_lightning.cli import main
+from cifar_lightning.runner import job
 from cifar_lightning.study import runner
 
 pytestmark = pytest.mark.slow
@@ -148,9 +149,9 @@ def test_it_goes_on_after_ctrl_c_and_after_a_kill(one_thread: None, capfd: pytes
 
 
 def test_two_studies_in_one_folder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(runner, "WAIT_FOR_LOCK_S", 0.3)
+    monkeypatch.setattr(job, "WAIT_FOR_LOCK_S", 0.3)
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
-    with runner.locked(LOGS):
+    with job.locked(LOGS / ".lock"):
         assert main(["study", study]) == 6
     assert "lightning_logs/tiny is in use by another study" in capfd.readouterr().err
 
@@ -171,7 +172,7 @@ def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytes
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid(), flush=True)"
     monkeypatch.setattr(runner, "command", lambda task, logs: [sys.executable, "-c", code])
     environment = {"OMP_NUM_THREADS": "7"}
-    monkeypatch.setattr("cifar_lightning.study.command.job_environments", lambda jobs, devices: [environment])
+    monkeypatch.setattr("cifar_lightning.study.command.job_environments", lambda *wishes: [environment])
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
     log = LOGS / "plain" / "s0.log"
     log.parent.mkdir(parents=True)
