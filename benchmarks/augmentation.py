@@ -9,7 +9,7 @@ is drawn once an epoch comes before them.
 
 import argparse
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,14 @@ def main(argv: list[str]) -> int:
     """Measures, prints and writes the JSON. Raises DataError: CIFAR-10 is not there."""
     parser = argparse.ArgumentParser("python -m benchmarks augmentation", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("results/augmentation.json"), metavar="FILE")
-    output = parser.parse_args(argv).output
+    parser.add_argument("--rounds", type=int, default=FULL.rounds, help=f"by default {FULL.rounds}")
+    arguments = parser.parse_args(argv)
+    effort, output = replace(FULL, rounds=arguments.rounds), arguments.output
     accelerator = environment.accelerator_of("auto")
-    data = find_data(FULL.val_size)
+    data = find_data(effort.val_size)
     data.setup("fit")
     with tempfile.TemporaryDirectory(prefix="cifar_lightning_bench_") as folder:
-        measured = measure(Workbench(accelerator, FULL, data, Path(folder)))
+        measured = measure(Workbench(accelerator, effort, data, Path(folder)))
     for name, times in measured["ratio"].items():
         step = measured["ms_per_step"][name]["median"]
         print(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from cifar_lightning.classifier import Classifier
+from cifar_lightning.nets.report_cnn import ReportCNN
 from cifar_lightning.nets.speed_net import SpeedNet, Whitening
 from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
@@ -152,6 +153,17 @@ def test_smoothing_is_the_trainings_alone() -> None:
     logits = model(batch[0])
     assert torch.equal(model.training_step(batch, 0), F.cross_entropy(logits, batch[1], label_smoothing=0.2))
     assert torch.equal(model.validation_step(batch, 0)["loss"], F.cross_entropy(logits, batch[1]))
+
+
+def test_smoothing_of_mixed_labels_is_that_of_their_shares() -> None:
+    torch.manual_seed(0)
+    model = Classifier(ReportCNN(dropout=0.0), label_smoothing=0.2).eval()
+    images, shares = torch.randn(4, 3, 32, 32), torch.rand(4, 10).softmax(dim=1)
+    by_hand = -((0.8 * shares + 0.2 / 10) * model(images).log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(model.training_step((images, shares), 0), by_hand)
+    assert model.train_metrics.compute()["accuracy"] == float(
+        (model(images).argmax(1) == shares.argmax(1)).float().mean()
+    )
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
