@@ -64,13 +64,14 @@ class LocalRunner:
 
     def __init__(self, environments: Sequence[Mapping[str, str]], inherited: Sequence[int] = ()) -> None:
         self.running: dict[Job, str] = {}
+        self.room = len(environments)
         self._inherited = inherited
         self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         for environment in environments:
             self._free.put(environment)
         self._threads = ThreadPoolExecutor(len(environments))
         self._futures: dict[Future[int], Job] = {}
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._processes: dict[Job, subprocess.Popen[bytes]] = {}
         self._signals: list[int] = []
         self._between_signals = threading.Lock()
 
@@ -97,8 +98,14 @@ class LocalRunner:
             future.cancel()  # nothing where it has started
         with self._between_signals:
             self._signals.append(signum)
-            for process in self._processes:
+            for process in self._processes.values():
                 process.send_signal(signum)  # nothing where it has ended
+
+    def end(self, job: Job) -> None:
+        """See Runner."""
+        with self._between_signals:
+            if job in self._processes:
+                self._processes[job].terminate()
 
     def _run(self, job: Job) -> int:
         # A thread waits for the process that it has started: its end would be the process's, see `start`.
@@ -106,13 +113,13 @@ class LocalRunner:
         try:
             with start(job, environment, self._inherited) as process:
                 with self._between_signals:
-                    self._processes.add(process)
+                    self._processes[job] = process
                     self.running[job] = ""
                     for signum in self._signals:
                         process.send_signal(signum)
                 exit_code = process.wait()
                 with self._between_signals:
-                    self._processes.remove(process)
+                    del self._processes[job]
                 return exit_code
         finally:
             self.running.pop(job, None)
