@@ -18,7 +18,7 @@ Table = dict[str, Any]
 
 def draw(table: Table) -> dict[str, bytes]:
     """Every chart that the table from `gather` has figures for, as SVG by file name."""
-    figures = {}
+    figures = dict[str, Figure]()
     if any(trial["value"] is not None for trial in table["trials"]):
         figures |= {"history.svg": history(table), "epochs.svg": epochs(table), "parallel.svg": parallel(table)}
     if table["importances"]:
@@ -31,13 +31,10 @@ def history(table: Table) -> Figure:
     figure, axes = new_figure(3.0)
     finished = [trial for trial in table["trials"] if trial["status"] == "finished"]
     others = [trial for trial in table["trials"] if trial["status"] == "pruned" and trial["value"] is not None]
-    for trials, style, name in (
-        (finished, {}, "finished"),
-        (others, {"fillstyle": "none"}, "pruned, at its last epoch"),
-    ):
+    for trials, marker, name in ((finished, "o", "finished"), (others, "x", "pruned, at its last epoch")):
         if trials:
             points = [[trial[key] for trial in trials] for key in ("number", "value")]
-            axes.plot(*points, "o", color=TRAIN_COLOUR, markersize=4.5, label=name, **style)
+            axes.plot(*points, marker, color=TRAIN_COLOUR, markersize=4.5, label=name)
     best = np.maximum.accumulate if table["is_better_higher"] else np.minimum.accumulate
     if finished:
         numbers = [trial["number"] for trial in finished]
@@ -58,8 +55,9 @@ def epochs(table: Table) -> Figure:
     for trial in table["trials"]:
         if trial["curve"]:
             is_best = table["best"] is not None and trial["number"] == table["best"]["number"]
-            style = {"color": VAL_COLOUR, "linewidth": 2.2, "zorder": 3} if is_best else {"color": REFERENCE_COLOUR}
-            axes.plot(*zip(*trial["curve"], strict=True), **{"linewidth": 1, "marker": ".", **style})
+            colour, width = (VAL_COLOUR, 2.2) if is_best else (REFERENCE_COLOUR, 1.0)
+            points = zip(*trial["curve"], strict=True)
+            axes.plot(*points, ".-", color=colour, linewidth=width, zorder=3 if is_best else 2)
             if trial["status"] == "pruned":
                 axes.plot(*trial["curve"][-1], "x", color=TRAIN_COLOUR, markersize=5)
     axes.set_xlabel("epoch")
@@ -81,7 +79,10 @@ def importances(table: Table) -> Figure:
 def parallel(table: Table) -> Figure:
     """A line for each trial through its values: an axis a flag, the better the darker."""
     trials = [trial for trial in table["trials"] if trial["value"] is not None]
-    trials.sort(key=lambda trial: trial["value"], reverse=not table["is_better_higher"])  # the best is drawn last
+    best = table["best"]["number"] if table["best"] else None
+    # The best is drawn last, over all others.
+    trials.sort(key=lambda trial: trial["value"], reverse=not table["is_better_higher"])
+    trials.sort(key=lambda trial: trial["number"] == best)
     figure, axes = new_figure(4.2)
     axes.grid(False)
     heights = np.empty((len(trials), len(table["space"])))
@@ -89,7 +90,7 @@ def parallel(table: Table) -> Figure:
         values = [trial["params"][flag] for trial in trials]
         if isinstance(values[0], str):
             labels = sorted(set(values))
-            places, ends = [labels.index(value) for value in values], {n: text for n, text in enumerate(labels)}
+            places, ends = [labels.index(value) for value in values], dict(enumerate(labels))
         else:
             places = [math.log(value) for value in values] if table["is_log"][flag] else values
             ends = {min(places): f"{min(values):.3g}", max(places): f"{max(values):.3g}"}
@@ -100,8 +101,8 @@ def parallel(table: Table) -> Figure:
             axes.text(column + 0.03, (place - low) / span, text[:14], fontsize=6.5, va="bottom")
     colours = colormaps["Blues"](np.linspace(0.25, 1, len(trials)))
     for row, trial, colour in zip(heights, trials, colours, strict=True):
-        style = {"color": VAL_COLOUR, "linewidth": 2} if trial is trials[-1] else {"color": colour, "linewidth": 0.9}
-        axes.plot(row, linestyle="--" if trial["status"] == "pruned" else "-", **style)
+        style, is_best = "--" if trial["status"] == "pruned" else "-", trial["number"] == best
+        axes.plot(row, style, color=VAL_COLOUR if is_best else colour, linewidth=2 if is_best else 0.9)
     names = [entry["flag"].removeprefix("model.").removeprefix("data.") for entry in table["space"]]
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7.5)
     axes.set_yticks([])

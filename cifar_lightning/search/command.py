@@ -94,10 +94,8 @@ def run_search(
     print(f"written  {folder / 'report.html'}, from {duration(table['elapsed_s'])}")
     if confirm is None:
         raise UserError(f"no trial has finished; their logs are {folder}/trial-<number>.log")
-    best = table["best"]
-    print(
-        f"best     {METRICS[search.objective].show(best['value'])} in trial {best['number']}: {text_of(best['params'])}"
-    )
+    best, show = table["best"], METRICS[search.objective].show
+    print(f"best     {show(best['value'])} in trial {best['number']}: {text_of(best['params'])}")
     print(f"curves   tensorboard --logdir {folder / HPARAMS}")
     print(f"recipe   python -m cifar_lightning fit --config {folder / 'best.yaml'}")
     print(f"confirm  python -m cifar_lightning study {confirm}")

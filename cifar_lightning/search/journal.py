@@ -1,4 +1,4 @@
-"""The trials of a search in Optuna's journal: a file that grows by lines, which processes of several nodes may share."""
+"""The trials of a search in Optuna's journal: a file that grows by lines, and that several nodes may share."""
 
 import contextlib
 import json

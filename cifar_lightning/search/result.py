@@ -40,7 +40,7 @@ def gather(search: Search, journal: Journal, folder: Path, base: Resolved) -> Ta
         "sampler": search.sampler,
         "pruner": search.pruner,
         "epochs": base.max_epochs,
-        "val_size": base.config["data"]["val_size"],
+        "val_images": max((trial["val_images"] for trial in trials), default=0),
         "is_better_higher": search.is_better_higher,
         "space": [{"flag": flag, "values": _values(search, flag)} for flag in search.space],
         "is_log": {flag: getattr(values, "log", False) for flag, values in search.space.items()},
@@ -58,10 +58,10 @@ def gather(search: Search, journal: Journal, folder: Path, base: Resolved) -> Ta
 def _trial(search: Search, trial: FrozenTrial, folder: Path, known: dict[tuple[object, ...], Resolved]) -> Table:
     name = trial.user_attrs.get("folder", "")
     runs = find_runs(folder, None, name) if name else []
-    flop, train_s, source = None, 0.0, ""
+    flop, train_s, source, val_images = None, 0.0, "", 0
     if runs:
         content = runs[-1].content
-        source = content.run.source
+        source, val_images = content.run.source, content.run.data["val"]
         train_s = sum(row["train_s"] + row["val_s"] for row in content.timings)
         # Operations per image: a number such as a rate of dropout changes none, and to build a net takes its time.
         shape = [value for flag, value in trial.params.items() if flag.startswith(("model.net", "model.optimizer"))]
@@ -81,6 +81,7 @@ def _trial(search: Search, trial: FrozenTrial, folder: Path, known: dict[tuple[o
         "train_s": train_s,
         "flop": flop,
         "source": source,
+        "val_images": val_images,
     }
 
 
@@ -122,12 +123,13 @@ def write_result(search: Search, table: Table, folder: Path) -> Path:
     """
     best, title = table["best"], METRICS[search.objective].title
     figure = f"{title} {METRICS[search.objective].show(best['value'])}"
-    conditions = f"{table['epochs']} epochs, {table['val_size']:,} validation images, seed {search.seed}"
+    conditions = f"{table['epochs']} epochs, {table['val_images']:,} validation images, seed {search.seed}"
     systems = {"base": search.system("base", {}), "best": search.system("best", best["params"])}
     heads = {
         "base": f"# What the search {search.name} began with.\n",
         "best": f"# Found by the search {search.name}: {figure} in trial {best['number']} of {len(table['trials'])}\n"
-        f"# ({conditions}). The best of many is flattered; {folder.name}/confirm.yaml compares it on the test set.\n"
+        f"# ({conditions}). The best of many is flattered:\n"
+        "# the study in confirm.yaml compares it with the base on the test set.\n"
         f"# Command: python -m cifar_lightning fit --config {folder / 'best.yaml'}\n",
     }
     for name, system in systems.items():

@@ -137,8 +137,8 @@ def _from_file(path: Path, content: Any) -> Search:
 
 
 def _values(content: Any, where: str) -> Range | Choices:
-    kind = Choices if isinstance(content, dict) and "choices" in content else Range
-    values = build(kind, mapping_values(kind, content, where), where)
+    kind: type[Range] | type[Choices] = Choices if isinstance(content, dict) and "choices" in content else Range
+    values: Range | Choices = build(kind, mapping_values(kind, content, where), where)
     try:
         values.distribution()
     except ValueError as error:

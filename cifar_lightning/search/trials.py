@@ -103,8 +103,9 @@ def run_trials(
 
     def follow(attempt: Attempt) -> None:
         """Reports the epochs that have come; prunes."""
-        run = attempt.run()
-        for row in run.content.epochs[len(attempt.rows) :] if run else []:
+        if (run := attempt.run()) is None:
+            return
+        for row in run.content.epochs[len(attempt.rows) :]:
             attempt.rows.append(row)
             if search.objective in row and not attempt.pruned_at:
                 is_poor = journal.report(attempt.number, int(row["epoch"]), row[search.objective])
