@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "demo": ("cifar_lightning.inference.demo", "main", "a page on this machine: drop an image, see what the net says"),
     "data": ("cifar_lightning.data.command", "main", "fetch and verify CIFAR-10 ahead of time"),
     "study": ("cifar_lightning.study.command", "main", "run configs with several seeds, compare them, write a page"),
+    "search": ("cifar_lightning.search.command", "main", "look for better settings, on the validation split alone"),
     "record": ("cifar_lightning.runs.results", "main", "copy a finished run's figures into results/"),
 }
 

@@ -15,6 +15,7 @@ FLOORS = (
     {"config", "training.callbacks"},
     {"training"},
     {"inference", "study"},
+    {"search"},
     {"cli"},
     {"__main__"},
 )

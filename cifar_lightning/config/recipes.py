@@ -1,4 +1,4 @@
-"""The recipes in `configs/`, by name: `cpu78`, `report/final`, and the studies: `report`.
+"""The recipes in `configs/`, by name: `cpu78`, `report/final`, the studies: `report`, and the searches in `search/`.
 
 The package holds a link to the folder, and a wheel its files, so that a name works from anywhere.
 """
@@ -9,11 +9,12 @@ from cifar_lightning.errors import ConfigError, did_you_mean
 
 FOLDER = Path(__file__).parents[1] / "configs"
 STUDY_FILE = "study.yaml"
+SEARCHES = FOLDER / "search"
 
 
 def recipe_names() -> dict[str, Path]:
     """Every recipe's file by its name: its path without suffix, and the last part of that where it is the only one."""
-    files = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != STUDY_FILE)
+    files = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != STUDY_FILE and SEARCHES not in path.parents)
     names = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in files}
     stems = [path.stem for path in files]
     return names | {path.stem: path for path in files if stems.count(path.stem) == 1}

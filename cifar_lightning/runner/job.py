@@ -40,6 +40,7 @@ class Runner(Protocol):
     """Runs jobs as far as there is room for them, in the order in which they came."""
 
     running: dict[Job, str]  # what has started and not ended, with the name of its node; empty on this machine
+    room: int  # jobs that run at a time
 
     def submit(self, job: Job) -> None:
         """Starts a job as soon as there is room for it."""
@@ -54,6 +55,20 @@ class Runner(Protocol):
 
     def stop(self, signum: int) -> None:
         """Starts nothing more, and tells what runs to stop; once more: at once."""
+
+    def end(self, job: Job) -> None:
+        """Tells one job to stop, as SIGTERM does; nothing where it has ended."""
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[list[int]]:
+    """Notes Ctrl-C and SIGTERM in a list, in place of what they do."""
+    received = list[int]()
+    with contextlib.ExitStack() as stack:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(signum, lambda number, frame: received.append(number))
+            stack.callback(signal.signal, signum, before)
+        yield received
 
 
 def start(
@@ -114,3 +129,10 @@ def locked(path: Path, shared: bool = False, wait_s: float | None = None) -> Ite
                     raise OutputError(f"{what} is in use by {holder}; wait for it or end it") from None
                 time.sleep(POLL_S)
         yield file
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock now. Raises nothing: one that cannot be opened is not free."""
+    with contextlib.suppress(OutputError), locked(lock, wait_s=0):
+        return True
+    return False

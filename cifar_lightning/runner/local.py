@@ -60,6 +60,7 @@ class LocalRunner:
 
     def __init__(self, environments: Sequence[Mapping[str, str]], inherited: Sequence[int] = ()) -> None:
         self.running: dict[Job, str] = {}
+        self.room = len(environments)
         self._inherited = inherited
         self._waiting: list[Job] = []
         self._dropped: list[Job] = []
@@ -89,3 +90,8 @@ class LocalRunner:
         self._dropped, self._waiting = self._dropped + self._waiting, []
         for process, _ in self._processes.values():
             process.send_signal(signum)  # nothing where it has ended
+
+    def end(self, job: Job) -> None:
+        """See Runner."""
+        if job in self._processes:
+            self._processes[job][0].terminate()

@@ -1,6 +1,7 @@
 """Runs jobs on the nodes of a Ray cluster, which share a folder."""
 
 import contextlib
+import logging
 import os
 import platform
 import secrets
@@ -43,9 +44,9 @@ class RayRunner:
             import ray
         except ModuleNotFoundError:
             raise ConfigError("--ray needs Ray: pip install 'cifar_lightning[ray]'") from None
-        self._ray = ray
+        self._ray: Any = ray
         try:
-            ray.init(address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"--ray {address}: {str(error).splitlines()[0]}") from error
         if gpus is None:
@@ -105,13 +106,20 @@ class RayRunner:
         for task in self._tasks:
             self._ray.cancel(task, force=self._stops > 1)
 
+    def end(self, job: Job) -> None:
+        """See Runner."""
+        for task in [task for task, other in self._tasks.items() if other is job]:
+            self._ray.cancel(task)
+
     def _probe(self, folder: Path, cpus: int, gpus: float) -> None:
         """Raises what `RayRunner` raises of nodes: each that can take a job looks for a file that is written here."""
-        nodes = {
-            node["NodeID"]: node["NodeManagerHostname"]
-            for node in self._ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0) >= cpus and node["Resources"].get("GPU", 0) >= gpus
-        }
+        nodes = dict[str, str]()
+        self.room = 0
+        for node in self._ray.nodes():
+            has = [(node["Resources"].get(name, 0), need) for name, need in (("CPU", cpus), ("GPU", gpus)) if need]
+            if node["Alive"] and (jobs := min(int(there / need) for there, need in has)):
+                nodes[node["NodeID"]] = node["NodeManagerHostname"]
+                self.room += jobs
         if not nodes:
             raise ConfigError(f"no node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a run")
         at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy

@@ -63,7 +63,7 @@ def as_svg(figure: Figure) -> bytes:
 def all_curves(table: Table, metric: str) -> Figure:
     """One metric of every system against the epoch: the mean over its seeds, and a band from least to greatest."""
     drawn = sum(metric in system["curves"] for system in table["systems"])
-    figure, axes = _new_figure(3.4 + 0.175 * drawn)
+    figure, axes = new_figure(3.4 + 0.175 * drawn)
     for index, system in enumerate(table["systems"]):
         if points := system["curves"].get(metric):
             is_reference = system["name"] == table["reference"]
@@ -79,7 +79,7 @@ def all_curves(table: Table, metric: str) -> Figure:
 
 def one_system(table: Table, system: dict[str, Any]) -> Figure:
     """A system's loss, of training and, where it has a validation split, of validation; the reference in grey."""
-    figure, axes = _new_figure(2.9)
+    figure, axes = new_figure(2.9)
     reference = next(other for other in table["systems"] if other["name"] == table["reference"])
     if system["name"] != reference["name"] and "train_loss" in reference["curves"]:
         _plot(axes, reference["curves"]["train_loss"], REFERENCE_COLOUR, f"training, {reference['title']}", 1.2)
@@ -96,7 +96,7 @@ def accuracies(table: Table) -> Figure:
     """Each run's test accuracy as a dot, each system's mean with its interval, and the numbers that claims state."""
     systems = [system for system in table["systems"] if "test_accuracy" in system["metrics"]]
     checks = [check for claim in table["claims"] for check in claim["checks"]]
-    figure, axes = _new_figure(0.46 * len(systems) + 1.3)
+    figure, axes = new_figure(0.46 * len(systems) + 1.3)
     for row, system in enumerate(systems):
         result = system["metrics"]["test_accuracy"]
         if result["low"] is not None:
@@ -124,7 +124,7 @@ def accuracies(table: Table) -> Figure:
     return figure
 
 
-def _new_figure(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
     """An empty chart of this height in inches."""
     figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
     axes = figure.subplots()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cifar_lightning.errors import OutputError
 from cifar_lightning.nets.summary import shape_text
@@ -25,8 +25,21 @@ Figures = Mapping[str, bytes]  # by file name
 
 def render(template: str, table: dict[str, Any], figures: Figures) -> str:
     """One of the two pages of a table from `gather`: report.html.j2 embeds the figures, report.md.j2 links to them."""
+    environment = page_environment("cifar_lightning.study", template)
+    environment.globals |= {
+        "titles": {system["name"]: system["title"] for system in table["systems"]},
+        "figures": figures,
+        "p_text": lambda p: "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "check_text": check_text,
+        "could_have_shown": COULD_HAVE_SHOWN,
+    }
+    return environment.get_template(template).render(**table)
+
+
+def page_environment(package: str, template: str) -> Environment:
+    """What renders a page of a package's `templates`, which may include the study's."""
     environment = Environment(
-        loader=PackageLoader("cifar_lightning.study"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("cifar_lightning.study")]),
         autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -41,15 +54,8 @@ def render(template: str, table: dict[str, Any], figures: Figures) -> str:
         "flop": _flop,
         "sentence": lambda text: text[:1].upper() + text[1:],
     }
-    environment.globals |= {
-        "metrics": METRICS,
-        "titles": {system["name"]: system["title"] for system in table["systems"]},
-        "figures": figures,
-        "p_text": lambda p: "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}",
-        "check_text": check_text,
-        "could_have_shown": COULD_HAVE_SHOWN,
-    }
-    return environment.get_template(template).render(**table)
+    environment.globals["metrics"] = METRICS
+    return environment
 
 
 def check_text(check: dict[str, Any], titles: Mapping[str, str]) -> str:

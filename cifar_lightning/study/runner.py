@@ -1,6 +1,5 @@
 """Trains the due runs of a study, says how each has ended, and stops them cleanly."""
 
-import contextlib
 import re
 import signal
 import sys
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cifar_lightning.errors import OutputError, UserError
-from cifar_lightning.runner.job import POLL_S, Job, Runner, locked
+from cifar_lightning.errors import UserError
+from cifar_lightning.runner.job import POLL_S, Job, Runner, is_free, signals_noted
 from cifar_lightning.study.metrics import METRICS
 from cifar_lightning.study.plan import DONE, Task, duration
 from cifar_lightning.study.store import find_runs
@@ -41,13 +40,18 @@ class Attempt:
 
     def error_line(self) -> str:
         """The error line of a run that failed, or the last line of its output."""
-        lines = [line.strip() for line in self._output().splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error: ")]
-        return (errors or lines or ["no output"])[-1]
+        return error_line(self._output())
 
     def _output(self) -> str:
         written = self.job.log.read_bytes() if self.job.log.is_file() else b""  # a lost worker may have left none
         return written[self.first_byte :].decode("utf-8", errors="replace")
+
+
+def error_line(output: str) -> str:
+    """The last line of a run's output that tells an error, or else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["no output"])[-1]
 
 
 def job_of(task: Task, logs: Path, environment: Mapping[str, str]) -> Job:
@@ -94,8 +98,7 @@ def execute(
     due = [task for task in tasks if task.is_due]
     width = max((len(task.system.name) for task in due), default=0)
     attempts, lost = dict[Job, Attempt](), list[Attempt]()
-    received = list[int]()  # signals, of which `passed_on` have reached the runs
-    passed_on = failures = 0
+    passed_on = failures = 0  # signals that have reached the runs
     shown_at = 0.0
     console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -109,11 +112,7 @@ def execute(
         console.print(f"{attempt.task.system.name:<{width}}  seed {attempt.task.seed}  {outcome}{where}")
         console.file.flush()
 
-    with contextlib.ExitStack() as stack:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(signum, lambda number, frame: received.append(number))
-            stack.callback(signal.signal, signum, before)
-        status = stack.enter_context(console.status("", refresh_per_second=1))
+    with signals_noted() as received, console.status("", refresh_per_second=1) as status:
         # The longest first, so that nodes are not empty at the end: `python -m benchmarks many_nodes` finds 14% in it.
         for task in sorted(due, key=lambda task: -task.epochs_left * task.resolved.train_flop_per_image):
             submit(task)
@@ -128,7 +127,7 @@ def execute(
                     continue
                 show(attempt, node, _outcome(attempt, exit_code, logs))
                 failures += exit_code != 0 and not received
-            for attempt in [attempt for attempt in lost if _is_free(attempt.job.lock)]:
+            for attempt in [attempt for attempt in lost if is_free(attempt.job.lock)]:
                 lost.remove(attempt)
                 now = next(
                     task for task in plan() if (task.system, task.seed) == (attempt.task.system, attempt.task.seed)
@@ -157,12 +156,6 @@ def execute(
         stopped.exit_code = 128 + received[0]
         raise stopped
     return failures
-
-
-def _is_free(lock: Path) -> bool:
-    with contextlib.suppress(OutputError), locked(lock, wait_s=0):
-        return True
-    return False
 
 
 def _outcome(attempt: Attempt, exit_code: int | None, logs: Path) -> str:

@@ -67,7 +67,7 @@ class System:
     def flags(self) -> list[str]:
         """The flags of `fit` that give this system."""
         config = ["--config", self.config.as_posix()] if self.config else []
-        return config + [f"--{name}={_flag_value(value)}" for name, value in self.overrides.items()]
+        return config + [f"--{name}={flag_value(value)}" for name, value in self.overrides.items()]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _from_folder(path: Path, seeds: tuple[int, ...]) -> Study:
 
 
 def _from_file(path: Path, content: Any) -> Study:
-    values = _values(Study, content, "the study", "path")
+    values = mapping_values(Study, content, "the study", "path")
     seeds = _seeds(values.get("seeds", [0]), "seeds")
     systems = [_system(str(name), item, path.parent, seeds) for name, item in values.get("systems", {}).items()]
     if not systems:
@@ -144,7 +144,7 @@ def _from_file(path: Path, content: Any) -> Study:
     claims = [_claim(item, f"claim {number}", names) for number, item in enumerate(values.get("claims", []), start=1)]
     name = values.get("name", path.resolve().parent.name if path.name == STUDY_FILE else path.stem)
     defaults = {"name": name, "title": name, "reference": names[0]}
-    study = _build(Study, defaults | values | {"path": path, "systems": systems, "claims": claims}, "the study")
+    study = build(Study, defaults | values | {"path": path, "systems": systems, "claims": claims}, "the study")
     for name in (study.name, *names):
         if name == "figures" or not re.fullmatch(r"\w[\w.-]*", name):  # the page's figures lie beside the systems
             raise ConfigError(f"the name {name!r} is not one for a folder")
@@ -157,9 +157,9 @@ def _from_file(path: Path, content: Any) -> Study:
 
 def _system(name: str, content: Any, folder: Path, seeds: tuple[int, ...]) -> System:
     where = f"system {name}"
-    values = {"title": name, "seeds": seeds} | _values(System, {} if content is None else content, where, "name")
+    values = {"title": name, "seeds": seeds} | mapping_values(System, {} if content is None else content, where, "name")
     values["seeds"] = _seeds(values["seeds"], f"{where}: seeds")
-    system = _build(System, values | {"name": name}, where)
+    system = build(System, values | {"name": name}, where)
     for flag in SET_BY_THE_STUDY:
         if flag in system.overrides:
             raise ConfigError(f"{where}: {flag} is set by the study itself")
@@ -168,16 +168,16 @@ def _system(name: str, content: Any, folder: Path, seeds: tuple[int, ...]) -> Sy
 
 
 def _claim(content: Any, where: str, names: list[str]) -> Claim:
-    values = _values(Claim, content, where)
+    values = mapping_values(Claim, content, where)
     items = values.get("checks", [])
     if not values.get("says") or not items:
         raise ConfigError(f"{where}: needs says (the claim in words) and checks (a list)")
     checks = [_check(item, f"{where}, check {number}", names) for number, item in enumerate(items, start=1)]
-    return _build(Claim, values | {"checks": checks}, where)
+    return build(Claim, values | {"checks": checks}, where)
 
 
 def _check(content: Any, where: str, names: list[str]) -> Check:
-    check = _build(Check, _values(Check, content, where), where)
+    check = build(Check, mapping_values(Check, content, where), where)
     if (check.compare is None) == (check.system == ""):
         raise ConfigError(f"{where}: needs either compare: [system, other system] or system")
     _check_names(check.systems, names, where)
@@ -210,7 +210,7 @@ def _seeds(values: Any, where: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _values(kind: type, content: Any, where: str, hidden: str = "") -> dict[str, Any]:
+def mapping_values(kind: type, content: Any, where: str, hidden: str = "") -> dict[str, Any]:
     """The values that a mapping of the file has for a dataclass, without nulls; the file may not set `hidden`."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a mapping, got {content!r}")
@@ -225,7 +225,7 @@ def _values(kind: type, content: Any, where: str, hidden: str = "") -> dict[str,
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _build(kind: type[T], values: dict[str, Any], where: str) -> T:
+def build(kind: type[T], values: dict[str, Any], where: str) -> T:
     """The dataclass with these values. jsonargparse checks the types, and its message becomes one line."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
@@ -238,7 +238,7 @@ def _build(kind: type[T], values: dict[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: {text.replace('tuple', 'list')}") from error  # YAML has no tuples
 
 
-def _flag_value(value: Any) -> str:
+def flag_value(value: Any) -> str:
     """YAML on one line, as the parser takes it back."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
     return text.strip("'") if isinstance(value, str) else text
