@@ -80,9 +80,10 @@ def after(condition: Callable[[], bool], act: Callable[[], None]) -> threading.T
 
 
 def table_without_times() -> dict[str, Any]:
-    """study.json without what depends on the machine: times and what has them in its name, and how often it went on."""
+    """study.json without what depends on the machine: times, and names that hold one, and how often it went on."""
     table: dict[str, Any] = json.loads((LOGS / "study.json").read_text())
-    timed = {name for name in METRICS if name.endswith("_s") or "seconds" in name or "per_s" in name}
+    timed = {name for name, metric in METRICS.items() if metric.depends_on_machine}
+    del table["newest"], table["shown_run"]["name"]
     for run in table["runs"]:
         assert run["status"] == "finished"
         for name in ("name", "started_at", "resumed"):
