@@ -43,8 +43,6 @@ def check_settings(config: Any, verb: str) -> None:
         if config[name] is None:
             raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
     _check_monitor(config)
-    if verb == "fit" and trainer.overfit_batches:
-        raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
     if trainer.limit_test_batches is not None:
         raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
 

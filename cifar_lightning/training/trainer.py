@@ -81,6 +81,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
     Raises ConfigError: Lightning refuses the settings, such as a GPU that is not there.
     """
     asked = experiment.config.trainer
+    experiment.model.logs = False
     if asked.max_steps >= 0:
         experiment.model.max_steps = asked.max_steps
         callbacks = [MaxSteps(asked.max_steps), *callbacks]

@@ -68,7 +68,11 @@ class RunTensorBoard(TensorBoardLogger):
         values |= metrics.get("last_epoch", {})
         names = [f"{split}_{name}" for split in ("test", "val", "train") for name in ("accuracy", "loss")]
         # The tag's name sorts these single points below the curves.
-        self.log_hyperparams(hparams, {f"result/{name}": values[name] for name in names if name in values}, step=epochs)
+        results = {f"result/{name}": values[name] for name in names if name in values}
+        super().log_hyperparams(hparams, results, step=epochs)
+
+    def log_hyperparams(self, *arguments: Any, **settings: Any) -> None:
+        """Nothing, where Lightning tells what the model and the data keep of their arguments: `log_result` does."""
 
     def save(self) -> None:
         """Writes no hparams.yaml: config.yaml beside it holds the whole configuration."""
