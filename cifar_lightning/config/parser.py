@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -17,7 +18,7 @@ from cifar_lightning import process
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.flags import LOGS, OWN_FLAGS, SOURCES, TRAINER_DEFAULTS, all_flags
 from cifar_lightning.config.invocation import Invocation
-from cifar_lightning.config.messages import explain
+from cifar_lightning.config.messages import constructor_complaint, explain
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.errors import CheckpointError, ConfigError
@@ -74,7 +75,7 @@ class Experiment(LightningCLI):
         except (ValueError, TypeError, MisconfigurationException) as error:
             reason = " ".join(str(error).split())  # torch's own do not say which flag it is
             name = "model.optimizer.lr: " if reason.startswith("Invalid learning rate") else ""
-            raise ConfigError(name + reason) from error
+            raise ConfigError(name + constructor_complaint(reason)) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""
@@ -117,6 +118,8 @@ class Experiment(LightningCLI):
         self.has_precision = trainer.precision is not None
         if not self.has_precision:
             trainer.precision = environment.native_precision(self.accelerator)
+        elif self.accelerator == "cpu" and str(trainer.precision) in ("16", "16-mixed"):
+            trainer.precision = "bf16-mixed"  # as Lightning does, and so recorded
 
     @property
     def accelerator(self) -> str:
@@ -147,7 +150,7 @@ class Experiment(LightningCLI):
     @cached_property
     def resolved_yaml(self) -> str:
         """The configuration with every default filled in; `--config` takes it back."""
-        config = self.config.clone()
+        config = _writable(self.config.clone())
         for key in ("config", "ckpt"):
             config.pop(key, None)
         return self.parser.dump(config, skip_unset=False)
@@ -180,3 +183,13 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         self.invocation.layers.insert(0, config)  # before everything else
+
+
+def _writable(value: Any) -> Any:
+    """A configuration without what YAML cannot hold: defaults that are objects, which reading it back fills in."""
+    if isinstance(value, Namespace):
+        kept = {name: _writable(inner) for name, inner in vars(value).items() if not isinstance(inner, torch.device)}
+        return Namespace(**kept)
+    if isinstance(value, list):
+        return [_writable(inner) for inner in value]
+    return str.__str__(value) if isinstance(value, str) else value  # an enum's member that is a string, too

@@ -6,6 +6,7 @@ from typing import Any
 from cifar_lightning import process
 from cifar_lightning.errors import ConfigError
 
+FINDERS = {"BatchSizeFinder": "data.batch_size", "LearningRateFinder": "model.optimizer.lr"}
 MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 
@@ -43,8 +44,31 @@ def check_settings(config: Any, verb: str) -> None:
         if config[name] is None:
             raise ConfigError(f"{name}: expected settings such as {name}.{example}, got null; leave it out")
     _check_monitor(config)
+    _check_callbacks(config)
     if trainer.limit_test_batches is not None:
         raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
+
+
+def _check_callbacks(config: Any) -> None:
+    given = config.trainer.callbacks or []
+    callbacks = {callback.class_path: callback for callback in (given if isinstance(given, list) else [given])}
+    for class_path, callback in callbacks.items():
+        name = class_path.rpartition(".")[2]
+        if name == "StochasticWeightAveraging":
+            raise ConfigError(
+                "trainer.callbacks: StochasticWeightAveraging trains an epoch more than trainer.max_epochs; "
+                "EMAWeightAveraging averages weights as asked"
+            )
+        if name in FINDERS:
+            raise ConfigError(
+                f"trainer.callbacks: {name} would change a setting after config.yaml is written; let it find one in a "
+                f"plain Trainer (examples/plain_trainer.ipynb), and give it here as --{FINDERS[name]}"
+            )
+        monitor = getattr(callback.init_args, "monitor", None) if "init_args" in callback else None
+        known = [metric for metric in MONITORED if config.data.val_size or not metric.startswith("val/")]
+        # A callback of somebody else's may log what another one watches.
+        if monitor not in (None, *known) and all(path.startswith("lightning.") for path in callbacks):
+            raise ConfigError(f"trainer.callbacks: {name} watches {monitor!r}; there is {', '.join(known)}")
 
 
 def _check_monitor(config: Any) -> None:

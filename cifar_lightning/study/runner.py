@@ -142,6 +142,8 @@ def locked(logs: Path) -> Iterator[BinaryIO]:
                     holder = "another study, or by a run that one left behind"
                     raise OutputError(f"{logs} is in use by {holder}; wait for it or end it") from None
                 time.sleep(POLL_S)
+            except OSError as error:  # of some network folders
+                raise OutputError(f"the study's folder {logs} cannot be locked: {error.strerror}") from error
         yield file
 
 

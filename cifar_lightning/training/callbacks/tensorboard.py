@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.errors import OutputError
@@ -20,6 +20,14 @@ HPARAMS = {
     "precision": "trainer.precision",
     "seed": "seed_everything",
 }
+
+
+def name_run(logger: Logger, name: str) -> None:
+    """Gives a run's name to a user's own logger that has none; before its first use."""
+    if isinstance(logger, WandbLogger):
+        logger._wandb_init["name"] = logger._wandb_init.get("name") or name
+    elif isinstance(logger, MLFlowLogger):
+        logger._run_name = logger._run_name or name
 
 
 class RunTensorBoard(TensorBoardLogger):
