@@ -28,7 +28,7 @@ from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.callbacks.progress import ProgressLines
 from cifar_lightning.training.callbacks.run_state import RunState
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard, name_run
-from cifar_lightning.training.callbacks.timer import Timer
+from cifar_lightning.training.callbacks.timer import RunTimer
 
 IDENTITY = ("recipe", "seed", "source")  # what a checkpoint says of its run
 
@@ -37,7 +37,7 @@ class Assembly(NamedTuple):
     """A Trainer and the callbacks whose figures are read when it has run."""
 
     trainer: Trainer
-    timer: Timer
+    timer: RunTimer
     curves: LearningCurves
 
 
@@ -60,7 +60,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
     callbacks: list[Callback] = [
         *([CompileWarmup()] if experiment.model.compiles else []),
         guard := NanGuard(),
-        timer := Timer(folder),
+        timer := RunTimer(folder),
         curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
         ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
         RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes, sha256),
