@@ -31,7 +31,8 @@ def explain(message: str, known: Iterable[str]) -> ConfigError:
 def constructor_complaint(text: str) -> str:
     """What a callback, logger or profiler says as it is built, out of jsonargparse's list of all types tried."""
     found = re.search(
-        r"Errors: - (?:Problem with given class_path '[\w.]+': )?(.+?) - (?:Expected a|Not a valid subclass).*class_path='[\w.]*\.(\w+)'",
+        r"Errors: - (?:Problem with given class_path '[\w.]+': )?"
+        r"(.+?) - (?:Expected a|Not a valid subclass).*class_path='[\w.]*\.(\w+)'",
         text,
     )
     if not found:
