@@ -240,7 +240,22 @@ def bench_table(results: Path) -> str:
     return "\n".join([*lines, "", conditions])
 
 
+def guests_table(results: Path) -> str:
+    """What `benchmarks guests` found of Lightning's callbacks, loggers and Trainer flags."""
+    if not (path := results / "guests.json").exists():
+        return "Not recorded yet: `python -m benchmarks guests`."
+    content = _read(path)
+    lines = ["| | | with `fit` |", "|---|---|---|"]
+    for kind, named in (("callback", "callbacks"), ("logger", "loggers"), ("Trainer flag", "flags")):
+        for name, case in content.get(named, {}).items():
+            reason = f": {case['reason']}" if "reason" in case else ""
+            lines.append(f"| {kind} | `{name}` | {case['outcome']}{reason.replace('|', '/')} |")
+    versions = ", ".join(f"{name} {content['versions'][name]}" for name in ("lightning", "torch"))
+    return "\n".join([*lines, "", f"{versions}; {content['started_at'][:10]}."])
+
+
 TABLES = {
+    "guests": guests_table,
     "main": main_table,
     "report": report_table,
     "runs": runs_table,

@@ -1,6 +1,8 @@
 """Classifier: the LightningModule. Loss, metrics per split and optimisation around any net."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -94,6 +96,30 @@ class Classifier(LightningModule):
         self.evaluation_tta: TTA | None = None  # views averaged in the next evaluation; `evaluate.score` sets it
         self.validated: dict[str, float] = {}  # this epoch's last validation, also one from before a resume
         self.compiles, self._is_compiled = compile, False
+        self.lr: float | None = None  # in place of the optimizer's: what Lightning's LearningRateFinder found
+        self.logs = True  # to the Trainer's loggers and bar; `fit` has curves of its own
+        self._random: dict[str, Any] | None = None  # of a checkpoint, until the training goes on
+        plain = {"label_smoothing": label_smoothing, "channels_last": channels_last, "compile": compile}
+        self.save_hyperparameters({"net": described(net), "scheduler_interval": scheduler_interval, **plain})
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = None, *, net: nn.Module | None = None, **settings: Any
+    ) -> "Classifier":
+        """A checkpoint of `fit` or of a plain Trainer as a Classifier with its weights.
+
+        Args:
+            checkpoint_path: the file. Nothing in it is run, and nothing that it names is imported.
+            map_location: as `torch.load` takes it.
+            net: without weights; needed where it is none of `cifar_lightning.nets`.
+            settings: arguments of the constructor, such as `optimizer`, which no file holds.
+
+        Raises ValueError: the net is none of this package.
+        """
+        if net is None:
+            content = torch.load(checkpoint_path, map_location="meta", weights_only=True)
+            net = _built(content.get("hyper_parameters", {}).get("net", {}))
+        return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, net=net, **settings)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised float images (N, 3, 32, 32) to float32 logits (N, C), whatever the precision inside."""
@@ -143,8 +169,18 @@ class Classifier(LightningModule):
         """The loss (), logits (B, C) and labels (B,) of a batch."""
         return self.step(batch, "test", self.evaluation_tta)
 
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """The logits (B, C) of a batch, or of images (B, 3, 32, 32) alone."""
+        return self(batch if isinstance(batch, Tensor) else batch[0])
+
     def on_train_start(self) -> None:
-        """Tells the schedule how long the training is; after a resume too, where that may have changed."""
+        """Tells the schedule how long the training is; after a resume too, where that may have changed.
+
+        Random states come back here, since everything that was built meanwhile has drawn numbers.
+        """
+        if self._random is not None:
+            distributed.restore_random_states(self._random)
+            self._random = None
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ProgressLR):
                 config.scheduler.span(self._planned_steps())
@@ -184,12 +220,13 @@ class Classifier(LightningModule):
         That scheduler steps here and not where Lightning steps it: after the epoch's checkpoint is written, and not at
         all in an epoch that was resumed. An epoch without a validation tells it nothing of `val/...`.
         """
-        figures = {f"train/{name}": value for name, value in self.train_metrics.compute().items()}
-        figures |= {f"val/{name}": value for name, value in self.validated.items()}
-        self.log_dict(figures, logger=False)
+        figures = self._publish("train")
+        validated = {f"val/{name}": value for name, value in self.validated.items()}
+        self.log_dict(validated, logger=False)
+        known = validated | {f"train/{name}": value for name, value in figures.items()}
         for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, ReduceLROnPlateau) and config.scheduler.monitor in figures:
-                config.scheduler.step(figures[config.scheduler.monitor])
+            if isinstance(config.scheduler, ReduceLROnPlateau) and config.scheduler.monitor in known:
+                config.scheduler.step(known[config.scheduler.monitor])
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
         """Lightning's moment for every other scheduler."""
@@ -207,7 +244,11 @@ class Classifier(LightningModule):
         self._publish("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The epoch's sums so far are saved over all processes, since one file stands for all."""
+        """The epoch's sums so far are saved over all processes, since one file stands for all, and every random state.
+
+        Lightning saves none of these; with it, dropout goes on as if the training had not been cut.
+        """
+        checkpoint["random"] = distributed.random_states()
         checkpoint["validated"] = self.validated
         sums = {name: distributed.sum_over_ranks(total) for name, total in self._sums().items()}
         for state in _states(checkpoint):
@@ -216,6 +257,10 @@ class Classifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rank 0 goes on with the sums, the others count from zero."""
         self.validated = checkpoint.get("validated", {})
+        # Our runs' older checkpoints have the states in their own section; a plain Trainer's may have none.
+        states = checkpoint.get("random") or checkpoint.get("cifar_lightning", {}).get("random", [])
+        is_training = self._trainer is not None and self.trainer.state.fn == "fit"
+        self._random = states[self.global_rank] if is_training and self.global_rank < len(states) else None
         if self.global_rank > 0:
             for state in _states(checkpoint):
                 state.update({name: torch.zeros_like(total) for name, total in self._sums().items()})
@@ -249,6 +294,8 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of `build_optimizer`, with its scheduler if there is one. Raises ValueError."""
         optimizer = self.build_optimizer()
+        for group in optimizer.param_groups if self.lr is not None else []:
+            group["lr"] = self.lr
         if self.make_scheduler is None:
             return optimizer
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -279,9 +326,10 @@ class Classifier(LightningModule):
         return {name: total for name, total in self.state_dict().items() if not name.startswith("net.")}
 
     def _publish(self, split: str) -> dict[str, float]:
-        # logger=False: the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
+        # In `fit` the LearningCurves callback writes the curves, against the epoch and without an `epoch` scalar.
         figures: dict[str, float] = getattr(self, f"{split}_metrics").compute()
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()}, logger=False)
+        named = {f"{split}/{name}": value for name, value in figures.items()}
+        self.log_dict(named, logger=self.logs, prog_bar=self.logs)
         return figures
 
 
@@ -301,3 +349,21 @@ def _part(net: nn.Module, name: str) -> nn.Module:
 def _states(checkpoint: dict[str, Any]) -> list[dict[str, Tensor]]:
     """The model's state, and beside an average of the weights the state that training goes on with."""
     return [checkpoint[name] for name in ("state_dict", "current_model_state") if name in checkpoint]
+
+
+def described(net: nn.Module) -> dict[str, Any]:
+    """The class of a net and its arguments, None where the net does not tell them (as `arguments`)."""
+    given: dict[str, Any] | None = getattr(net, "arguments", None)
+    # Lists, as YAML has no tuples.
+    plain = given and {name: [*value] if isinstance(value, tuple) else value for name, value in given.items()}
+    return {"class_path": f"{type(net).__module__}.{type(net).__qualname__}", "init_args": plain}
+
+
+def _built(description: dict[str, Any]) -> nn.Module:
+    """The net that `described` tells of, if it is one of this package. Raises ValueError."""
+    module, _, name = str(description.get("class_path")).rpartition(".")
+    arguments = description.get("init_args")
+    if not module.startswith("cifar_lightning.nets.") or arguments is None:
+        raise ValueError(f"the checkpoint's net ({module}.{name}) is none of cifar_lightning.nets: give net=")
+    built: nn.Module = getattr(sys.modules[module], name)(**arguments)
+    return built

@@ -1,7 +1,10 @@
 """What the processes of one run, one per device, decide, share and sum up together."""
 
+import random
 from typing import Any
 
+import numpy as np
+import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
@@ -43,3 +46,29 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(total)
     return total
+
+
+def random_states() -> list[dict[str, Any]]:
+    """The states of every process's random generators, in the order of their ranks, as a checkpoint can hold them."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    own = {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Plain lists: the safe unpickler knows no numpy scalars and no numpy arrays.
+        "numpy": [name, np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(internal), gauss_next],
+    }
+    return gathered(own)
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Puts the states of this process back."""
+    torch.set_rng_state(states["torch"])
+    # On another number of GPUs there is nothing to restore exactly; the run's fingerprint differs anyway.
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = states["python"]
+    random.setstate((version, tuple(internal), gauss_next))

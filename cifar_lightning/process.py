@@ -169,6 +169,7 @@ def silence_known_warnings() -> None:
     """Leaves out adverts, devices that are not there, and warnings of what is meant to be so."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # a profiler's table is one of its messages
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling for a CPU needs no CUDA
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for message in (

@@ -54,7 +54,7 @@ def arrows() -> set[tuple[str, str, str]]:
 
 def test_every_import_points_down() -> None:
     floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-    found = arrows() - {("__init__.py", "__init__", "errors")}
+    found = {arrow for arrow in arrows() if arrow[0] != "__init__.py"}  # which names what the package offers
     assert {room for _, *rooms in found for room in rooms} <= floor.keys(), "a room that has no floor yet"
     up = sorted(f"{name}: {home} -> {other}" for name, home, other in found if floor[other] >= floor[home])
     assert not up

@@ -257,7 +257,6 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--trainer.sync_batchnorm", "true", "--trainer.accelerator", "cpu"], "trainer.sync_batchnorm needs GPUs"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
-        (["--trainer.overfit_batches", "2"], "trainer.overfit_batches is not supported"),
         (["--config", "null.yaml"], "data.augment: expected settings such as data.augment.flip, got null"),
         (["--config", "null_tta.yaml"], "model.tta: expected settings such as model.tta.views, got null"),
         (["--model.tta.views", "mirror"], "model.tta.views: expected none or flip or flip_translate, got 'mirror'"),

@@ -1,7 +1,10 @@
 """The machine and the code under a run."""
 
 import json
+import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +14,21 @@ import torch
 from cifar_lightning.runs import environment
 
 
-@pytest.mark.parametrize(
-    ("features", "is_intel", "precision"),
-    [
-        ({"avx2", "avx512_f", "avx512_bf16"}, False, "bf16-mixed"),
-        ({"avx2", "avx512_f", "avx512_bf16"}, True, "32-true"),
-        ({"avx2", "avx512_f", "avx512_bf16", "amx_bf16"}, True, "bf16-mixed"),
-        ({"avx2", "avx512_f"}, False, "32-true"),
-        (set(), True, "32-true"),
-    ],
-)
-def test_precision_of_a_cpu(
-    features: set[str], is_intel: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environment, "_cpu_features", lambda: features)
-    monkeypatch.setattr(environment, "_is_intel", lambda: is_intel)
+@pytest.mark.parametrize(("bf16_s", "precision"), [(0.2, "bf16-mixed"), (0.9, "32-true"), (30.0, "32-true")])
+def test_precision_of_a_cpu(bf16_s: float, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {torch.bfloat16: bf16_s, torch.float32: 1.0}
+    monkeypatch.setattr(environment, "_convolution_s", seconds.__getitem__)
     assert environment.native_precision("cpu") == precision
+
+
+def test_bf16_by_name_only_is_not_chosen() -> None:
+    threads = torch.get_num_threads()
+    command = "from cifar_lightning.runs import environment as e; print(e.native_precision('cpu'))"
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    found = subprocess.run([sys.executable, "-c", command], env=limited, capture_output=True, text=True, check=True)
+    assert found.stdout == "32-true\n" or platform.machine() not in ("x86_64", "AMD64")
+    assert environment._convolution_s(torch.float32) > 0
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(
@@ -35,15 +37,6 @@ def test_precision_of_a_cpu(
 def test_precision_of_a_gpu(capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert environment.native_precision("cuda") == precision
-
-
-def test_the_features_are_those_that_the_system_names() -> None:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        pytest.skip("only Linux lists its CPU's features in a file")
-    assert ("avx512_bf16" in environment._cpu_features()) == ("avx512_bf16" in flags)
-    assert environment._is_intel() == ("GenuineIntel" in flags)
 
 
 def test_hardware_and_versions_are_json_without_the_host_s_name() -> None:

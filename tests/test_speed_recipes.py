@@ -14,7 +14,7 @@ from cifar_lightning.nets.report_cnn import ReportCNN
 from cifar_lightning.nets.speed_net import SpeedNet, Whitening
 from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
-from cifar_lightning.training.callbacks.timer import Timer
+from cifar_lightning.training.callbacks.timer import RunTimer
 
 pytestmark = pytest.mark.slow
 
@@ -109,9 +109,9 @@ def test_the_clock_starts_after_the_compilation_and_before_the_whitening(
 
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: None)
     noted(CompileWarmup, "on_train_start", "compilation")
-    noted(Timer, "on_train_start", "start")
+    noted(RunTimer, "on_train_start", "start")
     noted(Whitening, "start_from_images", "whitening")
-    noted(Timer, "on_train_epoch_end", "stop")
+    noted(RunTimer, "on_train_epoch_end", "stop")
     noted(LearningCurves, "on_train_epoch_end", "curves")
     trained(run, *SPEED, "--trainer.max_epochs=1", "--model.compile=true")
     assert order == ["compilation", "start", "whitening", "stop", "curves"]

@@ -38,6 +38,20 @@ def told(reason: str) -> str:
     return reason
 
 
+def constructor_complaint(text: str) -> str:
+    """What a callback, logger or profiler says as it is built, out of jsonargparse's list of all types tried."""
+    found = re.search(
+        r"Errors: - (?:Problem with given class_path '[\w.]+': )?"
+        r"(.+?) - (?:Expected a|Not a valid subclass).*class_path='[\w.]*\.(\w+)'",
+        text,
+    )
+    if not found:
+        return text
+    reason, name = found.groups()
+    group = next((kind for kind in ("logger", "profiler") if name.lower().endswith(kind)), "callbacks")
+    return f"trainer.{group}: {name}: {reason}"
+
+
 def _unrecognised(known: Iterable[str], arguments: str) -> str:
     first = arguments.split()[0]
     if not first.startswith("-"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -19,7 +20,7 @@ from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.flags import LOGS, OWN_FLAGS, SOURCES, TRAINER_DEFAULTS, all_flags
 from cifar_lightning.config.foreign import ForeignNet, load_weights, untrained
 from cifar_lightning.config.invocation import Invocation
-from cifar_lightning.config.messages import explain, told
+from cifar_lightning.config.messages import constructor_complaint, explain, told
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.download import LAYOUTS
@@ -78,7 +79,7 @@ class Experiment(LightningCLI):
             # Made once for its complaints: a rate out of range should not wait until the data are loaded.
             self.model.configure_optimizers()
         except (ValueError, TypeError, RuntimeError, AssertionError, LookupError, MisconfigurationException) as error:
-            raise ConfigError(told(" ".join(str(error).split()))) from error
+            raise ConfigError(told(constructor_complaint(" ".join(str(error).split())))) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""
@@ -124,6 +125,8 @@ class Experiment(LightningCLI):
         self.has_precision = trainer.precision is not None
         if not self.has_precision:
             trainer.precision = environment.native_precision(self.accelerator)
+        elif self.accelerator == "cpu" and str(trainer.precision) in ("16", "16-mixed"):
+            trainer.precision = "bf16-mixed"  # as Lightning does, and so recorded
 
     @property
     def accelerator(self) -> str:
@@ -176,7 +179,7 @@ class Experiment(LightningCLI):
     @cached_property
     def resolved_yaml(self) -> str:
         """The configuration with every default filled in; `--config` takes it back."""
-        config = self.config.clone()
+        config = _writable(self.config.clone())
         for key in ("config", "ckpt"):
             config.pop(key, None)
         return self.parser.dump(config, skip_unset=False)
@@ -225,3 +228,13 @@ class Experiment(LightningCLI):
                     f"if you trust it, add --{key.replace('.init_args', '')} {class_path}"
                 )
         self.invocation.layers.insert(0, config)  # before everything else
+
+
+def _writable(value: Any) -> Any:
+    """A configuration without what YAML cannot hold: defaults that are objects, which reading it back fills in."""
+    if isinstance(value, Namespace):
+        kept = {name: _writable(inner) for name, inner in vars(value).items() if not isinstance(inner, torch.device)}
+        return Namespace(**kept)
+    if isinstance(value, list):
+        return [_writable(inner) for inner in value]
+    return str.__str__(value) if isinstance(value, str) else value  # an enum's member that is a string, too

@@ -7,6 +7,10 @@ from cifar_lightning import process
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import environment
 
+FINDERS = {
+    "BatchSizeFinder": "find one in a plain Trainer (examples/plain_trainer.ipynb), and give it as --data.batch_size",
+    "LearningRateFinder": "python -m cifar_lightning find-lr proposes one, with the same flags",
+}
 MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 
@@ -53,16 +57,30 @@ def check_settings(config: Any, verb: str) -> None:
             "trainer.gradient_clip_val: in 16-mixed a fused optimizer scales the gradients itself, after "
             "the clipping; leave out --model.optimizer.fused, or give --trainer.precision bf16-mixed"
         )
-    for callback in trainer.callbacks or []:
-        if str(getattr(callback, "class_path", "")).endswith(".LearningRateFinder"):
-            raise ConfigError(
-                "trainer.callbacks: a run records its rate before it starts; to find one: python -m "
-                "cifar_lightning find-lr, with the same flags"
-            )
-    if verb == "fit" and trainer.overfit_batches:
-        raise ConfigError("trainer.overfit_batches is not supported: the order is new in each epoch")
+    _check_callbacks(config)
     if trainer.limit_test_batches is not None:
         raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
+
+
+def _check_callbacks(config: Any) -> None:
+    given = config.trainer.callbacks or []
+    callbacks = {callback.class_path: callback for callback in (given if isinstance(given, list) else [given])}
+    for class_path, callback in callbacks.items():
+        name = class_path.rpartition(".")[2]
+        if name == "StochasticWeightAveraging":
+            raise ConfigError(
+                "trainer.callbacks: StochasticWeightAveraging trains an epoch more than trainer.max_epochs; "
+                "EMAWeightAveraging averages weights as asked"
+            )
+        if name in FINDERS:
+            raise ConfigError(
+                f"trainer.callbacks: {name} would change a setting after config.yaml is written; {FINDERS[name]}"
+            )
+        monitor = getattr(callback.init_args, "monitor", None) if "init_args" in callback else None
+        known = [metric for metric in MONITORED if config.data.val_size or not metric.startswith("val/")]
+        # A callback of somebody else's may log what another one watches.
+        if monitor not in (None, *known) and all(path.startswith("lightning.") for path in callbacks):
+            raise ConfigError(f"trainer.callbacks: {name} watches {monitor!r}; there is {', '.join(known)}")
 
 
 def _check_monitor(config: Any) -> None:

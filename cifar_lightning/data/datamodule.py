@@ -1,5 +1,6 @@
 """CIFAR10DataModule: the official files, or the sample in the package, as splits in memory and loaders over them."""
 
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -113,12 +114,15 @@ class CIFAR10DataModule(LightningDataModule):
         self.val_size = val_size
         self.split_seed = split_seed
         self.eval_batch_size = eval_batch_size
-        self.augment = augment
+        # A checkpoint of a plain Trainer holds the augmentation as its settings.
+        self.augment = Augmentation(**augment) if isinstance(augment, dict) else augment
         self.is_sample = source == "sample"
         self.may_fall_back = source == "auto" and dataset == "cifar10" and not self.root.given_by
         self.seed = seed
         self.class_names: tuple[str, ...] = ()
         self._splits: dict[str, Split] = {}
+        plain = {"batch_size": batch_size, "val_size": val_size, "split_seed": split_seed, "seed": int(seed)}
+        self.save_hyperparameters(plain | {"source": source, "augment": asdict(self.augment)})
 
     @property
     def source(self) -> str:
@@ -148,7 +152,7 @@ class CIFAR10DataModule(LightningDataModule):
             print(FALLBACK.format(reason=str(error).partition(". Ways out")[0]), flush=True)
 
     def setup(self, stage: str) -> None:
-        """Loads what `stage` ('fit', 'validate' or 'test') needs; a split that is loaded is not read again.
+        """Loads what `stage` ('fit', 'validate', 'test' or 'predict') needs; a split that is loaded is not read again.
 
         Raises:
             DataError: a file is damaged.
@@ -168,13 +172,15 @@ class CIFAR10DataModule(LightningDataModule):
             # index_select, unlike images[...], gives contiguous images, whatever the order of the memory it reads.
             self._splits["train"] = images.index_select(0, train), labels[train]
             self._splits["val"] = images.index_select(0, val), labels[val]
-        if stage == "test" and "test" not in self._splits:
+        if stage in ("test", "predict") and "test" not in self._splits:
             images, labels = self._read(train=False)
             self._splits["test"] = images.contiguous(), labels
 
     def train_dataloader(self) -> TensorLoader:
         """Batches of the training split, augmented, in a new order each epoch. Raises ValueError."""
-        return self._loader("train", batch_size=self.batch_size, shuffle=True, augmentation=self.augment)
+        # To overfit on a few batches, these have to be the same ones in every epoch.
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        return self._loader("train", batch_size=self.batch_size, shuffle=shuffle, augmentation=self.augment)
 
     def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
         """Batches of the validation split in their order; an empty list (no validation) where `val_size` is 0."""
@@ -183,6 +189,10 @@ class CIFAR10DataModule(LightningDataModule):
     def test_dataloader(self) -> TensorLoader:
         """All test images in the official order."""
         return self._loader("test", batch_size=self.eval_batch_size, shuffle=False)
+
+    def predict_dataloader(self) -> TensorLoader:
+        """The same as `test_dataloader`."""
+        return self.test_dataloader()
 
     @property
     def test_images(self) -> int:

@@ -34,6 +34,7 @@ class ReportCNN(nn.Module):
         max_pool_kernel: int = 2,
         num_classes: int = 10,
     ) -> None:
+        self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if not channels or not hidden_features or min(*channels, *hidden_features, num_classes) < 1:
             raise ValueError(

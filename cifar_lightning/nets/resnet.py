@@ -40,6 +40,7 @@ class ResNet18(nn.Module):
     """
 
     def __init__(self, width: int = 64, num_classes: int = 10) -> None:
+        self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if min(width, num_classes) < 1:
             raise ValueError(f"width and num_classes must be at least 1, got {width} and {num_classes}")

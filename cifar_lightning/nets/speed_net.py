@@ -146,6 +146,7 @@ class SpeedNet(nn.Module):
         logit_scale: float | None = None,
         num_classes: int = 10,
     ) -> None:
+        self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if not widths or min(*widths, depth, kernel_size, stride, num_classes) < 1 or padding < 0:
             raise ValueError(

@@ -128,6 +128,8 @@ def locked(path: Path, shared: bool = False, wait_s: float | None = None) -> Ite
                     holder = "another study, or by a run that one left behind"
                     raise OutputError(f"{what} is in use by {holder}; wait for it or end it") from None
                 time.sleep(POLL_S)
+            except OSError as error:  # of some network folders
+                raise OutputError(f"{path.parent} cannot be locked: {error.strerror}") from error
         yield file
 
 

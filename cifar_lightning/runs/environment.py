@@ -4,11 +4,13 @@ import hashlib
 import os
 import platform
 import subprocess
+import timeit
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from cifar_lightning.errors import ConfigError
 
@@ -29,18 +31,17 @@ def accelerator_of(flag: str) -> str:
 def native_precision(accelerator: str) -> str:
     """The Trainer precision for 'cpu', 'cuda' or 'mps' where none is given.
 
-    'bf16-mixed' where the hardware multiplies bf16 faster: on CUDA capability 8.0 and up, on x86 with AMX, on AMD's
-    with AVX-512 BF16 and on Apple's GPU from macOS 14 on; else '32-true'.
+    'bf16-mixed' where the hardware multiplies bf16 faster: on CUDA capability 8.0 and up, on Apple's GPU from macOS 14
+    on, and on a CPU where a convolution is at least 1.2 times as fast (tried in a tenth of a second); else '32-true'.
     """
     if accelerator == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
     elif accelerator == "mps":
         native = torch.backends.mps.is_macos_or_newer(14, 0)
     else:
-        features = _cpu_features()
-        # Without AMX (many virtual machines hide it) Intel's bf16 is slower than its float32: results/speed_cpu78.json
-        # has the same loop in both. A rule and not a measurement, so that two runs on one machine are of one precision.
-        native = "amx_bf16" in features or ("avx512_bf16" in features and not _is_intel())
+        # Measured, since a feature's name says little: with AVX-512 BF16 but no AMX, Intel's bf16 is slower than its
+        # float32, and oneDNN may be limited to AVX2, where it takes 30 times as long. Ratios lie far from this one.
+        native = 1.2 * _convolution_s(torch.bfloat16) < _convolution_s(torch.float32)
     return "bf16-mixed" if native else "32-true"
 
 
@@ -117,15 +118,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return answer.stdout.strip()
 
 
-def _cpu_features() -> set[str]:
-    return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
-
-
-def _is_intel() -> bool:
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return "intel" in _cpu_name().lower()
+def _convolution_s(dtype: torch.dtype) -> float:
+    """The seconds of a small convolution in `dtype` on one thread, which other programs disturb least."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    shapes = ((8, 64, 16, 16), (64, 64, 3, 3))
+    images, weight = (torch.ones(shape, dtype=dtype).to(memory_format=torch.channels_last) for shape in shapes)
+    best = min(timeit.repeat(lambda: F.conv2d(images, weight, padding=1), number=1, repeat=8))
+    torch.set_num_threads(threads)
+    return best
 
 
 def _cpu_name() -> str:

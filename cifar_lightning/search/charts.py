@@ -90,7 +90,8 @@ def parallel(table: Table) -> Figure:
         values = [trial["params"][flag] for trial in trials]
         if isinstance(values[0], str):
             labels = sorted(set(values))
-            places, ends = [float(labels.index(value)) for value in values], dict(enumerate(labels))
+            places = [float(labels.index(value)) for value in values]
+            ends: dict[float, str] = dict(enumerate(labels))
         else:
             places = [math.log(value) for value in values] if table["is_log"][flag] else values
             ends = {min(places): f"{min(values):.3g}", max(places): f"{max(values):.3g}"}

@@ -57,7 +57,7 @@ def find_runs(logs: Path, published: Path | None, system: str, seed: int | None 
     files = study_folder(published, logs.name, system).glob("*.json") if published else []
     archived = {path.stem: read_run(path) for path in files}
     found = []
-    for path in logs.glob(f"{system}/*/{'*' if seed is None else f'*-s{seed}*'}/{RECORD}"):
+    for path in (logs / system).glob(f"*/{'*' if seed is None else f'*-s{seed}*'}/{RECORD}"):
         content, name = read_files(path.parent), path.parent.name
         # A run that is here and published as well is one run; one that has gone on since stands beside what was
         # published.

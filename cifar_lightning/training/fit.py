@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
@@ -20,6 +22,7 @@ from cifar_lightning.runs import environment, figures, run_dir
 from cifar_lightning.runs.atomic import sweep, write_text
 from cifar_lightning.runs.record import RunRecord, Session, read_record, write_record
 from cifar_lightning.runs.run_dir import in_use
+from cifar_lightning.runs.settings import flat
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 from cifar_lightning.training.console import introduce
@@ -63,20 +66,53 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
     try:
         if is_rank_zero():
             introduce(experiment, parts.trainer, folder, layers, record)
+        _tell_settings(parts.trainer, record, folder)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit, Stopped)) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
-        setting = "trainer" if _is_late_complaint(error, has_trained=parts.trainer.global_step > 0) else ""
+        has_trained, callbacks = parts.trainer.global_step > 0, experiment.config.trainer.callbacks
+        setting = "trainer" if _is_late_complaint(error, has_trained) else ""
+        if callbacks and not has_trained and isinstance(error, (AttributeError, NotImplementedError, TypeError)):
+            setting = "trainer.callbacks"  # which ask something else of the model
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             setting = "model.compile: torch.compile failed here, go on without it"
         if (setting or isinstance(error, (ConfigError, OtherRankError))) and not parts.curves.rows:
             _withdraw(folder, record)
         if setting:
-            raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"{setting}: {reason}") from error
         raise
+
+
+def _own_loggers(trainer: Trainer) -> list[Logger]:
+    """The user's, beside ours."""
+    return [logger for logger in trainer.loggers if not isinstance(logger, RunTensorBoard)]
+
+
+def _tell_settings(trainer: Trainer, record: RunRecord, folder: Path) -> None:
+    """Gives the user's loggers what tells runs apart. Raises ConfigError where one cannot be reached."""
+    for logger in _own_loggers(trainer):
+        try:
+            logger.log_hyperparams(flat(record.config) | {"run": f"{folder.parent.name}/{folder.name}"})
+        except Exception as error:  # of whatever kind their packages raise, without a login for instance
+            name = type(logger).__name__
+            raise ConfigError(f"trainer.logger: {name} cannot start: {' '.join(str(error).split())}") from error
+
+
+def _tell_score(trainer: Trainer, metrics: dict[str, Any]) -> None:
+    """Gives the user's loggers the test's figures."""
+    figures = {
+        f"{split}/{name}": metrics[split][name]
+        for split in ("test", "test_tta")
+        if split in metrics
+        for name in ("accuracy", "loss", "calibration_error")
+    }
+    for logger in _own_loggers(trainer) if figures else []:
+        logger.log_metrics(figures, step=metrics["epochs"])
+        logger.save()
 
 
 def _layers(experiment: Experiment) -> LayerTable:
@@ -197,6 +233,7 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         # Now and not earlier: drawing takes a good part of the time of a short training.
         samples = figures.sample_grid(*experiment.datamodule.images_of("train"), experiment.datamodule.class_names)
         board.experiment.add_figure("data/samples of each class", samples)
+    _tell_score(trainer, metrics)
     record.status, record.error, record.finished_at, record.metrics = "finished", None, _now(), metrics
     record.data = experiment.datamodule.sizes
     record.timings = {name: round(sum(row[name] for row in timer.rows), 1) for name in ("train_s", "val_s")}
@@ -204,7 +241,7 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
     if board:
         board.log_result(record.config, metrics, len(curves.rows))
         board.finalize("success")
-    print(f"curves  tensorboard --logdir {experiment.logs}   or {folder / 'curves.png'}")
+    print(f"curves  {f'tensorboard --logdir {experiment.logs}   or ' if board else ''}{folder / 'curves.png'}")
     if record.sample:
         print(f"NOTE    all figures are about {record.source} in the package; they are not results on CIFAR-10")
 
@@ -219,7 +256,7 @@ def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:
     """Whether the settings are to blame: what Lightning and its callbacks only notice once they run."""
     if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
         return True
-    return isinstance(error, ValueError) and not has_trained
+    return isinstance(error, (ValueError, ImportError)) and not has_trained
 
 
 def _now() -> str:

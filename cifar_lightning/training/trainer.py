@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -18,6 +18,7 @@ from cifar_lightning.rendezvous import RendezvousDDP, cluster_environment
 from cifar_lightning.runs import run_dir
 from cifar_lightning.runs.checkpoint import SafeCheckpointIO
 from cifar_lightning.runs.record import RunRecord
+from cifar_lightning.training.callbacks.averaging import FollowUntilAveraged
 from cifar_lightning.training.callbacks.checkpoint import EpochCheckpoint, LastCheckpoint
 from cifar_lightning.training.callbacks.compile_warmup import CompileWarmup
 from cifar_lightning.training.callbacks.graceful_stop import GracefulStop
@@ -26,8 +27,8 @@ from cifar_lightning.training.callbacks.max_steps import MaxSteps
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
 from cifar_lightning.training.callbacks.progress import ProgressLines
 from cifar_lightning.training.callbacks.run_state import RunState
-from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.training.callbacks.timer import Timer
+from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard, name_run
+from cifar_lightning.training.callbacks.timer import RunTimer
 
 IDENTITY = ("recipe", "seed", "source")  # what a checkpoint says of its run
 
@@ -36,7 +37,7 @@ class Assembly(NamedTuple):
     """A Trainer and the callbacks whose figures are read when it has run."""
 
     trainer: Trainer
-    timer: Timer
+    timer: RunTimer
     curves: LearningCurves
 
 
@@ -58,7 +59,7 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
     callbacks: list[Callback] = [
         *([CompileWarmup()] if experiment.model.compiles else []),
         guard := NanGuard(),
-        timer := Timer(folder),
+        timer := RunTimer(folder),
         curves := LearningCurves(folder, timer, title, experiment.model.label_smoothing),
         ProgressLines(curves, timer, guard, show_bar=settings.enable_progress_bar is not False),
         RunState(experiment.resolved_yaml, {key: getattr(record, key) for key in IDENTITY}, changes),
@@ -69,17 +70,21 @@ def assemble(experiment: Experiment, folder: Path, record: RunRecord, changes: d
         if experiment.datamodule.val_size > 0:  # the earlier epoch on a tie
             callbacks.append(EpochCheckpoint(last.parent, "best", monitor="val/accuracy", mode="max"))
         callbacks.append(LastCheckpoint(last.parent))
-    own = settings.logger not in (None, True)
-    logger: Logger | bool = experiment.config_init.trainer.logger if own else RunTensorBoard(folder)
-    return Assembly(build_trainer(experiment, callbacks, logger), timer, curves)
+    given = experiment.config_init.trainer.logger
+    loggers = [] if given in (None, True, False) else [given] if isinstance(given, Logger) else list(given)
+    for logger in loggers:
+        name_run(logger, f"{folder.parent.name}/{folder.name}")
+    board = [] if given is False else [RunTensorBoard(folder)]
+    return Assembly(build_trainer(experiment, callbacks, [*board, *loggers]), timer, curves)
 
 
-def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Logger | bool) -> Trainer:
+def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: list[Logger] | bool) -> Trainer:
     """Builds the Trainer of a configuration, with the user's callbacks before `callbacks`.
 
     Raises ConfigError: Lightning refuses the settings, such as a GPU that is not there.
     """
     asked = experiment.config.trainer
+    experiment.model.logs = False
     if asked.max_steps >= 0:
         experiment.model.max_steps = asked.max_steps
         callbacks = [MaxSteps(asked.max_steps), *callbacks]
@@ -97,6 +102,9 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: Log
         trainer: Trainer = experiment.instantiate_trainer(**settings)
     except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+    installed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in [callback for callback in installed if isinstance(callback, WeightAveraging)]:
+        installed.insert(installed.index(callback), FollowUntilAveraged(callback))
     batch_size = experiment.datamodule.batch_size
     if experiment.verb == "fit" and batch_size % trainer.world_size:
         raise ConfigError(

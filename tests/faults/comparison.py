@@ -67,7 +67,7 @@ def run_differences(one: Path, other: Path) -> list[str]:
         contents = [content_of(folder, which) for folder in (one, other)]
         for part in PARTS:
             found += differences(*(content.get(part) for content in contents), f"{which}.{part}")
-        random = [content["cifar_lightning"]["random"] for content in contents]
+        random = [content["random"] for content in contents]
         found += differences(*random, f"{which}.random") if which == "last" else []
     tables = [(folder / "metrics.csv").read_bytes() for folder in (one, other)]
     found += ["metrics.csv"] if tables[0] != tables[1] else []

@@ -12,7 +12,7 @@ from cifar_lightning.errors import NonFiniteError, OutputError
 from cifar_lightning.runs import figures
 from cifar_lightning.runs.atomic import write_csv
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
-from cifar_lightning.training.callbacks.timer import Timer
+from cifar_lightning.training.callbacks.timer import RunTimer
 
 COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -22,7 +22,7 @@ class LearningCurves(Callback):
 
     The rows travel in the checkpoint and metrics.csv is written anew from them, so that a resumed run's curve has no
     gap and no doubled epoch, wherever the run was stopped. metrics.csv holds deterministic columns only; what depends
-    on the machine is in the file of the `Timer`.
+    on the machine is in the file of the `RunTimer`.
 
     Args:
         folder: the run's folder.
@@ -31,7 +31,7 @@ class LearningCurves(Callback):
         label_smoothing: of the training's loss, which is then not that of validation; said beside its curve.
     """
 
-    def __init__(self, folder: Path, timer: Timer, title: str, label_smoothing: float = 0.0) -> None:
+    def __init__(self, folder: Path, timer: RunTimer, title: str, label_smoothing: float = 0.0) -> None:
         self.folder = folder
         self.timer = timer
         self.title = title

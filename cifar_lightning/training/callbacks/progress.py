@@ -13,7 +13,7 @@ from cifar_lightning import process
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.training.callbacks.learning_curves import LearningCurves
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
-from cifar_lightning.training.callbacks.timer import Timer
+from cifar_lightning.training.callbacks.timer import RunTimer
 
 REFRESH_S = 0.5  # each refresh reads loss and accuracy, which waits for the device
 
@@ -28,7 +28,7 @@ class ProgressLines(RichProgressBar):
         show_bar: draw the bar; without a terminal it is left out in any case.
     """
 
-    def __init__(self, curves: LearningCurves, timer: Timer, guard: NanGuard, show_bar: bool) -> None:
+    def __init__(self, curves: LearningCurves, timer: RunTimer, guard: NanGuard, show_bar: bool) -> None:
         # The bar's thread looks ten times a second whether there is something to draw.
         super().__init__(refresh_rate=10, console_kwargs={"highlight": False, "soft_wrap": True})
         self.curves = curves

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.errors import OutputError
@@ -20,6 +20,14 @@ HPARAMS = {
     "precision": "trainer.precision",
     "seed": "seed_everything",
 }
+
+
+def name_run(logger: Logger, name: str) -> None:
+    """Gives a run's name to a user's own logger that has none; before its first use."""
+    if isinstance(logger, WandbLogger):
+        logger._wandb_init["name"] = logger._wandb_init.get("name") or name
+    elif isinstance(logger, MLFlowLogger):
+        logger._run_name = logger._run_name or name
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -68,7 +76,11 @@ class RunTensorBoard(TensorBoardLogger):
         values |= metrics.get("last_epoch", {})
         names = [f"{split}_{name}" for split in ("test", "val", "train") for name in ("accuracy", "loss")]
         # The tag's name sorts these single points below the curves.
-        self.log_hyperparams(hparams, {f"result/{name}": values[name] for name in names if name in values}, step=epochs)
+        results = {f"result/{name}": values[name] for name in names if name in values}
+        super().log_hyperparams(hparams, results, step=epochs)
+
+    def log_hyperparams(self, *arguments: Any, **settings: Any) -> None:
+        """Nothing, where Lightning tells what the model and the data keep of their arguments: `log_result` does."""
 
     def save(self) -> None:
         """Writes no hparams.yaml: config.yaml beside it holds the whole configuration."""

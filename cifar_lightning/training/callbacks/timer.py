@@ -1,4 +1,4 @@
-"""Timer: wall-clock time of each epoch, of the whole training and of each test."""
+"""RunTimer: wall-clock time of each epoch, of the whole training and of each test."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ def synchronise(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-class Timer(Callback):
+class RunTimer(Callback):
     """Writes timings.csv, a row per epoch, apart from the deterministic metrics.csv; `speed` is as speed records count.
 
     The training's span begins before the first step's own preparations (the whitening of `Classifier`) and ends after
