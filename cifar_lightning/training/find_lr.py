@@ -34,9 +34,5 @@ def find_lr(arguments: list[str]) -> int:
     found.plot(suggest=True, ax=axes)
     axes.set_title(f"{experiment.recipe}: the loss falls fastest at {rate:.2g}")
     figures.save(figure, PICTURE)
-    print(
-        f"rate    {rate:.2g}, where the loss falls fastest: fit --model.optimizer.lr {rate:.2g}",
-        f"written {PICTURE}",
-        sep="\n",
-    )
+    print(f"rate    {rate:.2g}, where the loss falls fastest: fit --model.optimizer.lr {rate:.2g}\nwritten {PICTURE}")
     return 0
