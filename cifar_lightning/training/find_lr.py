@@ -26,6 +26,7 @@ def find_lr(arguments: list[str]) -> int:
     experiment.datamodule.prepare_data()
     trainer = build_trainer(experiment, [], logger=False)
     trainer.strategy.checkpoint_io = TorchCheckpointIO()  # ours reads no file without a run's configuration
+    trainer.fit_loop.max_epochs = -1  # its hundred steps end it
     found = Tuner(trainer).lr_find(experiment.model, datamodule=experiment.datamodule, update_attr=False)
     if found is None or (rate := found.suggestion()) is None:
         raise ConfigError("find-lr: too few steps with a finite loss; give a smaller --data.batch_size")
