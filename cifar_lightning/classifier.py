@@ -42,13 +42,12 @@ class Classifier(LightningModule):
         optimizer: makes the optimizer from the net's parameters.
         scheduler: makes a learning rate scheduler from the optimizer; None keeps the rate. Ours (`TriangularLR`,
             `CosineLR`) span the whole training, whatever its length.
-        scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch; OneCycleLR and
+        scheduler_interval: whether one of torch's schedulers steps after each epoch or after each batch. OneCycleLR and
             CyclicLR, which count batches, always do the latter.
-        input_size: images are enlarged to this height and width on their way into the net, for nets of larger images.
-        freeze: parts of the net by their names, such as `layer1` or `layer4.0`, that stay as they are: their parameters
-            do not train, and they run as in evaluation.
-        head_lr: another rate for the last dense layer or convolution, such as one that is new among trained weights.
-        decay_vectors: whether the optimizer's weight decay is meant for biases and norms too.
+        input_size: height and width that images are enlarged to on their way into the net.
+        freeze: names of parts that do not train, such as `[layer1, layer4.0]`. They run as in evaluation.
+        head_lr: another rate for the last dense layer or convolution.
+        decay_vectors: whether the weight decay is meant for biases and norms too.
         channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
         compile: run the net through torch.compile: it takes its time first, and on a CPU needs a C++ compiler.
         label_smoothing: share of the target that is spread over all classes in the training's loss, from 0 to below 1

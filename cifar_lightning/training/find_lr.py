@@ -26,6 +26,7 @@ def find_lr(arguments: list[str]) -> int:
     experiment.datamodule.prepare_data()
     trainer = build_trainer(experiment, [], logger=False)
     trainer.strategy.checkpoint_io = TorchCheckpointIO()  # ours reads no file without a run's configuration
+    trainer.fit_loop.max_epochs = -1  # its hundred steps end it
     found = Tuner(trainer).lr_find(experiment.model, datamodule=experiment.datamodule, update_attr=False)
     if found is None or (rate := found.suggestion()) is None:
         raise ConfigError("find-lr: too few steps with a finite loss; give a smaller --data.batch_size")
@@ -34,9 +35,5 @@ def find_lr(arguments: list[str]) -> int:
     found.plot(suggest=True, ax=axes)
     axes.set_title(f"{experiment.recipe}: the loss falls fastest at {rate:.2g}")
     figures.save(figure, PICTURE)
-    print(
-        f"rate    {rate:.2g}, where the loss falls fastest: fit --model.optimizer.lr {rate:.2g}",
-        f"written {PICTURE}",
-        sep="\n",
-    )
+    print(f"rate    {rate:.2g}, where the loss falls fastest: fit --model.optimizer.lr {rate:.2g}\nwritten {PICTURE}")
     return 0

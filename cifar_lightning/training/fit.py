@@ -119,12 +119,12 @@ def _layers(experiment: Experiment) -> LayerTable:
     net, data = experiment.model.net, experiment.datamodule
     name, classes = type(net).__name__, len(data.class_names)
     try:
-        table = layer_table(net)
         check_training(net, images=2)
+        table = layer_table(net)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
         reason = " ".join(str(error).split())
-        raise ConfigError(f"model.net: {name} cannot train on 3x32x32 images: {reason}{larger}") from error
+        raise ConfigError(f"model.net: {name} cannot take a 3x32x32 image: {reason}{larger}") from error
     try:
         if 1 in (data.batch_size, data.sizes["train"] % data.batch_size):
             check_training(net, images=1)

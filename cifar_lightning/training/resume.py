@@ -49,6 +49,8 @@ def optimizer_changes(loaded: Checkpoint, now: dict[str, Any]) -> dict[str, Any]
     """
     before, limit = loaded.config, setting(now, "trainer.max_epochs")
     check_frozen(before, now, FROZEN_ON_RESUME)
+    if str(setting(now, "model.optimizer.class_path")).endswith(".MuonSGD"):
+        check_frozen(before, now, {"model.freeze": "MuonSGD has a state for what has trained alone"})
     if limit is not None and 0 <= limit < loaded.epochs:
         raise ConfigError(
             f"trainer.max_epochs {limit} is below the {loaded.epochs} epochs that the checkpoint has; raise it"
