@@ -20,6 +20,7 @@ BENCHMARKS = {
     "predict": "the stages of `predict`, and the net in its exported forms",
     "guard": "what the guard against non-finite numbers costs at each step",
     "fault_matrix": "the fault matrix at its full counts",
+    "search": "what a search costs beside plain Optuna, and what pruning saves",
     "tables": "measures nothing: writes the tables in README.md and docs/ from results/",
     "make_sample": "measures nothing: writes the sample in the package from the official files",
     "make_pretrained": "measures nothing: writes the trained weights in the package from two runs",
