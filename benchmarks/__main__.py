@@ -19,6 +19,8 @@ BENCHMARKS = {
     "flops": "floating point operations of the recipes",
     "predict": "the stages of `predict`, and the net in its exported forms",
     "guard": "what the guard against non-finite numbers costs at each step",
+    "runner": "what a run costs beside its own time: local processes, and Ray on simulated nodes",
+    "many_nodes": "measures nothing: simulates 1,000 runs of the recorded durations on 64 nodes",
     "fault_matrix": "the fault matrix at its full counts",
     "search": "what a search costs beside plain Optuna, and what pruning saves",
     "tables": "measures nothing: writes the tables in README.md and docs/ from results/",

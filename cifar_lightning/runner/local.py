@@ -1,15 +1,11 @@
 """Runs jobs in processes of this machine."""
 
 import os
-import queue
-import signal
 import subprocess
-import threading
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
-from typing_extensions import Self
 
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runner.job import Job, start
@@ -43,7 +39,7 @@ def job_environments(
         raise ConfigError(f"--gpus-per-run {gpus_per_run:g}: this machine has {len(gpus)} GPUs; give at most that")
     if jobs == 1 and cpus_per_run is None and gpus_per_run is None:
         return [{}]
-    if devices_per_run > 1 and jobs * devices_per_run > max(len(gpus), devices_per_run):
+    if jobs > 1 and devices_per_run > 1 and jobs * devices_per_run > len(gpus) and cpus_per_run is None:
         raise ConfigError(f"--jobs {jobs}: a system of this study trains on {devices_per_run} devices; give --jobs 1")
 
     def visible(job: int) -> str:
@@ -66,61 +62,36 @@ class LocalRunner:
         self.running: dict[Job, str] = {}
         self.room = len(environments)
         self._inherited = inherited
-        self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
-        for environment in environments:
-            self._free.put(environment)
-        self._threads = ThreadPoolExecutor(len(environments))
-        self._futures: dict[Future[int], Job] = {}
-        self._processes: dict[Job, subprocess.Popen[bytes]] = {}
-        self._signals: list[int] = []
-        self._between_signals = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._futures:  # an error: else the threads would wait for whole trainings
-            self.stop(signal.SIGTERM)
-        self._threads.shutdown()
+        self._waiting: list[Job] = []
+        self._dropped: list[Job] = []
+        self._free = list(reversed(environments))
+        self._processes: dict[Job, tuple[subprocess.Popen[bytes], Mapping[str, str]]] = {}
 
     def submit(self, job: Job) -> None:
         """See Runner."""
-        self._futures[self._threads.submit(self._run, job)] = job
+        self._waiting.append(job)
 
     def ended(self, timeout_s: float) -> list[tuple[Job, int | None]]:
         """See Runner."""
-        done = wait(self._futures, timeout_s, FIRST_COMPLETED).done
-        return [(self._futures.pop(future), None if future.cancelled() else future.result()) for future in done]
+        while self._free and self._waiting:
+            job, environment = self._waiting.pop(0), self._free.pop()
+            self._processes[job] = start(job, environment, self._inherited), environment
+            self.running[job] = ""
+        time.sleep(timeout_s)
+        dropped, self._dropped = self._dropped, []
+        ended = [job for job, (process, _) in self._processes.items() if process.poll() is not None]
+        for job in ended:
+            del self.running[job]
+            self._free.append(self._processes[job][1])
+        return [(job, self._processes.pop(job)[0].returncode) for job in ended] + [(job, None) for job in dropped]
 
     def stop(self, signum: int) -> None:
         """See Runner. What runs gets this signal."""
-        for future in self._futures:
-            future.cancel()  # nothing where it has started
-        with self._between_signals:
-            self._signals.append(signum)
-            for process in self._processes.values():
-                process.send_signal(signum)  # nothing where it has ended
+        self._dropped, self._waiting = self._dropped + self._waiting, []
+        for process, _ in self._processes.values():
+            process.send_signal(signum)  # nothing where it has ended
 
     def end(self, job: Job) -> None:
         """See Runner."""
-        with self._between_signals:
-            if job in self._processes:
-                self._processes[job].terminate()
-
-    def _run(self, job: Job) -> int:
-        # A thread waits for the process that it has started: its end would be the process's, see `start`.
-        environment = self._free.get_nowait()
-        try:
-            with start(job, environment, self._inherited) as process:
-                with self._between_signals:
-                    self._processes[job] = process
-                    self.running[job] = ""
-                    for signum in self._signals:
-                        process.send_signal(signum)
-                exit_code = process.wait()
-                with self._between_signals:
-                    del self._processes[job]
-                return exit_code
-        finally:
-            self.running.pop(job, None)
-            self._free.put(environment)
+        if job in self._processes:
+            self._processes[job][0].terminate()  # nothing where it has ended

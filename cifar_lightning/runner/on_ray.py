@@ -19,6 +19,7 @@ from cifar_lightning.runner.job import POLL_S, Job, start
 # What a node gets from here where it has none of its own.
 PASSED_ON = ("CIFAR10_ROOT", "CIFAR10_MIRROR", "PYTHONPATH")
 PROBE_S = 60.0
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second before a run has its handler
 
 
 class RayRunner:
@@ -49,12 +50,17 @@ class RayRunner:
             raise ConfigError(f"--ray {address}: {str(error).splitlines()[0]}") from error
         if gpus is None:
             gpus = devices if ray.cluster_resources().get("GPU") else 0
-        self._needs = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}  # a retry needs another command
+        # No retries by Ray: they would run the same command, from the beginning.
+        self._work = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_work)
         self._passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self._tasks: dict[Any, Job] = {}  # by the generator of what `_work` yields
         self._stops = 0
         self.running: dict[Job, str] = {}
-        self._probe(folder.resolve(), cpus, gpus)
+        try:
+            self._probe(folder.resolve(), cpus, gpus)
+        except BaseException:
+            ray.shutdown()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +70,7 @@ class RayRunner:
 
     def submit(self, job: Job) -> None:
         """See Runner."""
-        self._tasks[self._ray.remote(**self._needs)(_work).remote(job, self._passed_on)] = job
+        self._tasks[self._work.remote(job, self._passed_on)] = job
 
     def ended(self, timeout_s: float) -> list[tuple[Job, int | None]]:
         """See Runner."""
@@ -81,7 +87,8 @@ class RayRunner:
                 if isinstance(word, str):
                     self.running[job] = word
                     continue
-                exit_code = word
+                # A SIGTERM that is not from here: its node goes down.
+                exit_code = None if word in TERMINATED and not self._stops else word
             except errors.TaskCancelledError:
                 exit_code = 128 + signal.SIGTERM if job in self.running else None
             except errors.RayTaskError as error:
@@ -121,9 +128,9 @@ class RayRunner:
             file.touch()
             look = self._ray.remote(num_cpus=0)(os.path.exists)
             seen = {node: look.options(scheduling_strategy=at(node, soft=False)).remote(str(file)) for node in nodes}
-            self._ray.wait(list(seen.values()), num_returns=len(seen), timeout=PROBE_S)
+            answered, _ = self._ray.wait(list(seen.values()), num_returns=len(seen), timeout=PROBE_S)
             for node, sight in seen.items():
-                if not self._ray.get(sight, timeout=0):
+                if sight not in answered or not self._ray.get(sight):
                     raise OutputError(
                         f"node {nodes[node]} does not see {folder}; runs need a folder that all nodes share"
                     )

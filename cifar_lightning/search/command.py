@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cifar_lightning.config.flags import LOGS
@@ -42,16 +43,16 @@ def main(argv: list[str]) -> int:
     if arguments.dry_run:
         print(f"search  {search.name}: {len(search.space)} flags, every value is one that fit takes")
         return 0
-    runner: RayRunner | LocalRunner
+    runner: AbstractContextManager[Runner]
     environment: Mapping[str, str] = {}
     if arguments.ray is None:
-        runner = LocalRunner(job_environments(arguments.jobs, base.devices, cpus, gpus))
+        runner = nullcontext(LocalRunner(job_environments(arguments.jobs, base.devices, cpus, gpus)))
     else:
         runner = RayRunner(arguments.ray, cpus or 1, gpus, base.devices, logs / search.name)
         environment = threads_of(cpus or 1, base.devices)
-    with runner:
+    with runner as trials:
         again = shlex.join(["python", "-m", "cifar_lightning", "search", *argv])
-        run_search(search, base, runner, logs, environment, again)
+        run_search(search, base, trials, logs, environment, again)
     return 0
 
 

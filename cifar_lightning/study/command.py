@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, UserError, VerbParser
-from cifar_lightning.runner.job import locked
+from cifar_lightning.runner.job import Runner, locked
 from cifar_lightning.runner.local import LocalRunner, job_environments, threads_of
 from cifar_lightning.runner.on_ray import RayRunner
 from cifar_lightning.runs import environment
@@ -70,15 +71,15 @@ def main(argv: list[str]) -> int:
     with locked(logs / ".lock", shared=arguments.gather) as lock:
         if not arguments.gather:
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            runner: RayRunner | LocalRunner
+            runner: AbstractContextManager[Runner]
             if arguments.ray is None:
-                runner, of_each = LocalRunner(environments, [lock.fileno()]), {}
+                runner, of_each = nullcontext(LocalRunner(environments, [lock.fileno()])), {}
             else:
                 runner = RayRunner(arguments.ray, cpus or 1, gpus, devices, logs)
                 of_each = threads_of(cpus or 1, devices)
-            with runner:
+            with runner as runs:
                 # The plan once more: another study may have worked here until now.
-                failed_now = execute(planned(), runner, of_each, logs, planned, again)
+                failed_now = execute(planned(), runs, of_each, logs, planned, again)
         tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]

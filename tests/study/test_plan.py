@@ -258,6 +258,43 @@ def test_jobs_share_cores_and_take_gpus_in_turn(
 
 
 @pytest.mark.parametrize(
+    ("devices", "cpus", "gpus", "gpu_count", "environments"),
+    [
+        (1, 2, None, 0, [threads(2)] * 2),
+        (1, 3, None, 0, [threads(3)]),
+        (2, 2, None, 0, [threads(1)] * 2),
+        (1, 1, 0.5, 1, [threads(1, "0")] * 2),
+        (1, None, 2, 4, [threads(2, "0,1"), threads(2, "2,3")]),
+        (2, None, None, 4, [threads(1, "0,1"), threads(1, "2,3")]),
+        (1, None, 0, 2, [threads(4) | {"CUDA_VISIBLE_DEVICES": ""}]),
+    ],
+)
+def test_as_many_jobs_as_have_what_a_run_asks_for(
+    devices: int,
+    cpus: int | None,
+    gpus: float | None,
+    gpu_count: int,
+    environments: list[dict[str, str]],
+    four_cores: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpu_count)
+    assert job_environments(None, devices, cpus, gpus) == environments
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "message"),
+    [(8, None, "--jobs 1 with --cpus-per-run 8: this machine has 4 cores"), (None, 1, "this machine has 0 GPUs")],
+)
+def test_runs_that_ask_for_more_than_there_is(
+    cpus: int | None, gpus: float | None, message: str, four_cores: None
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        job_environments(None, 1, cpus, gpus)
+
+
+@pytest.mark.parametrize(
     ("jobs", "devices", "message"), [(5, 1, "has 4 cores"), (0, 1, "at least 1"), (2, 2, "trains on 2 devices")]
 )
 def test_jobs_that_the_machine_cannot_bear(jobs: int, devices: int, message: str, four_cores: None) -> None:
