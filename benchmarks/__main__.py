@@ -24,6 +24,7 @@ BENCHMARKS = {
     "many_nodes": "measures nothing: simulates 1,000 runs of the recorded durations on 64 nodes",
     "fault_matrix": "the fault matrix at its full counts",
     "guests": "which callbacks, loggers and flags of Lightning `fit` works with",
+    "search": "what a search costs beside plain Optuna, and what pruning saves",
     "tables": "measures nothing: writes the tables in README.md and docs/ from results/",
     "make_sample": "measures nothing: writes the sample in the package from the official files",
     "make_pretrained": "measures nothing: writes the trained weights in the package from two runs",

@@ -102,7 +102,7 @@ def _plain(search: Search, base: Resolved, folder: Path) -> None:
     study.optimize(objective, n_trials=search.trials)
 
 
-def pruning(search: Search, seeds: list[int], logs: Path, runner: Callable[[], Any]) -> list[dict[str, Any]]:
+def pruning(search: Search, seeds: list[int], logs: Path, runner: Callable[[], Runner]) -> list[dict[str, Any]]:
     """For each seed both searches: trials, best figure, hours; and when the pruned one was level, None where never."""
     base, found = check(search), []
     for seed in seeds:
@@ -119,13 +119,11 @@ def pruning(search: Search, seeds: list[int], logs: Path, runner: Callable[[], A
     return found
 
 
-def _searched(search: Search, base: Resolved, logs: Path, make_runner: Callable[[], Any]) -> dict[str, Any]:
+def _searched(search: Search, base: Resolved, logs: Path, make_runner: Callable[[], Runner]) -> dict[str, Any]:
     folder = logs / search.name
     journal = Journal(search, folder, base)
-    runner: Runner
-    with make_runner() as runner:
-        source = "sample" if base.config["data"]["source"] == "sample" else "official"
-        run_trials(search, runner, journal, folder, source)
+    source = "sample" if base.config["data"]["source"] == "sample" else "official"
+    run_trials(search, make_runner(), journal, folder, source)
     ended = [trial for trial in journal.trials() if trial.state.is_finished()]
     began = min(trial.datetime_start for trial in ended if trial.datetime_start)
     curve = [

@@ -94,4 +94,4 @@ class LocalRunner:
     def end(self, job: Job) -> None:
         """See Runner."""
         if job in self._processes:
-            self._processes[job][0].terminate()
+            self._processes[job][0].terminate()  # nothing where it has ended

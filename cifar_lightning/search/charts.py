@@ -86,10 +86,10 @@ def parallel(table: Table) -> Figure:
     figure, axes = new_figure(4.2)
     axes.grid(False)
     heights = np.empty((len(trials), len(table["space"])))
-    for column, flag in enumerate(entry["flag"] for entry in table["space"]):
+    for column, entry in enumerate(table["space"]):
+        flag, labels = entry["flag"], entry["choices"]
         values = [trial["params"][flag] for trial in trials]
-        if isinstance(values[0], str):
-            labels = sorted(set(values))
+        if labels:
             places = [float(labels.index(value)) for value in values]
             ends: dict[float, str] = dict(enumerate(labels))
         else:
@@ -99,7 +99,7 @@ def parallel(table: Table) -> Figure:
         heights[:, column] = (np.asarray(places) - low) / span
         axes.axvline(column, color="black", linewidth=0.8)
         for place, text in ends.items():
-            axes.text(column + 0.03, (place - low) / span, text[:14], fontsize=6.5, va="bottom")
+            axes.text(column + 0.03, (place - low) / span, text[:14], fontsize=7, va="bottom", zorder=4)
     colours = colormaps["Blues"](np.linspace(0.25, 1, len(trials)))
     for row, trial, colour in zip(heights, trials, colours, strict=True):
         style, is_best = "--" if trial["status"] == "pruned" else "-", trial["number"] == best

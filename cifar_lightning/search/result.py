@@ -42,7 +42,10 @@ def gather(search: Search, journal: Journal, folder: Path, base: Resolved) -> Ta
         "epochs": base.max_epochs,
         "val_images": max((trial["val_images"] for trial in trials), default=0),
         "is_better_higher": search.is_better_higher,
-        "space": [{"flag": flag, "values": _values(search, flag)} for flag in search.space],
+        "space": [
+            {"flag": flag, "values": _values(search, flag), "choices": list(getattr(values, "choices", ()))}
+            for flag, values in search.distributions.items()
+        ],
         "is_log": {flag: getattr(values, "log", False) for flag, values in search.space.items()},
         "trials": trials,
         "best": order[0] if order else None,

@@ -129,6 +129,7 @@ def run_trials(
             ends[number] += 1
             outcome = f"stopped in epoch {len(attempt.rows) + 1}, goes on {'next time' if is_ending else 'now'}"
         elif exit_code is not None and exit_code in MACHINE_FAULTS:
+            runner.stop(signal.SIGTERM)  # the others
             raise _stop(f"trial {number}: {attempt.error().removeprefix('error: ')}; go on with: {again}", exit_code)
         else:
             how = f"exit code {exit_code}" if (exit_code or 0) >= 0 else f"was ended by signal {-(exit_code or 0)}"

@@ -84,14 +84,16 @@ class FakeRunner:
             epoch = len(rows)
             with job.log.open("a") as log:
                 log.write("error: something is wrong\n")
-            code = self.meddle(job, epoch)
+            code, last = self.meddle(job, epoch), config["trainer"]["max_epochs"]
+            if code is None and epoch > last:  # the journal has forgotten that it was whole
+                code = 0
             if code is None:
                 lr = config["model"]["optimizer"]["init_args"]["lr"]
                 table.write_text("\n".join([*rows, f"{epoch},{1 - figure(lr, epoch)},{figure(lr, epoch)}", ""]))
                 times = [f"{number},2,1" for number in range(1, epoch + 1)]
                 (folder / "timings.csv").write_text("\n".join(["epoch,train_s,val_s", *times, ""]))
                 (folder / "checkpoints" / "last.ckpt").touch()
-                code = 0 if epoch == config["trainer"]["max_epochs"] else None
+                code = 0 if epoch == last else None
             if code is not None:
                 self._ended[job] = code
         ended = [(job, code) for job, code in self._ended.items() if job in self.running]

@@ -41,7 +41,7 @@ def test_a_whole_file() -> None:
         ("- a list", "the search: expected a mapping, got ['a list']"),
         ("trials: 3", "space: expected flags with their values"),
         (TINY, "trials or hours: one of them says when it ends"),
-        (TINY + "trials: many", "trials: expected int or null, got many"),
+        (TINY + "trials: many", "trials: expected int, null, got many"),
         (TINY + "trials: 0", "trials must be above 0, got 0"),
         (TINY + "trial: 3", "the search: unknown field 'trial', did you mean 'trials'?"),
         (TINY + "trials: 3\nsampler: tqe", "sampler: expected"),
