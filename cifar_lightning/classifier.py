@@ -48,7 +48,7 @@ class Classifier(LightningModule):
         freeze: names of parts that do not train, such as `[layer1, layer4.0]`. They run as in evaluation.
         head_lr: another rate for the last dense layer or convolution.
         decay_vectors: whether the weight decay is meant for biases and norms too.
-        channels_last: lay convolution weights and activations out channels_last, the faster layout for them.
+        channels_last: lay weights and activations out channels_last, the faster layout.
         compile: run the net through torch.compile: it takes its time first, and on a CPU needs a C++ compiler.
         label_smoothing: share of the target that is spread over all classes in the training's loss, from 0 to below 1
             (Szegedy et al., arXiv 1512.00567); evaluation uses the plain cross entropy.

@@ -35,7 +35,7 @@ def test_a_good_one(saved: Path) -> None:
     loaded = checkpoint.load(saved)
     assert torch.equal(loaded.content["state_dict"]["weight"], torch.arange(1000.0))
     assert (loaded.config, loaded.epochs, loaded.identity["recipe"]) == (
-        {"seed_everything": 1, "data": {"source": "official"}},
+        {"seed_everything": 1, "data": {"source": "official", "dataset": "cifar10"}},
         0,
         "final",
     )

@@ -160,7 +160,7 @@ def test_a_logger_of_the_user_s_own_gets_the_curves(fit: Fit) -> None:
     assert [float(row["val/accuracy"]) for row in rows] == [
         float(row["val_accuracy"]) for row in table(folder / "metrics.csv")
     ]
-    assert not list(folder.glob("events*"))
+    assert list(folder.glob("events*"))  # ours stands beside it
 
 
 SHORT = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
@@ -793,8 +793,6 @@ def test_a_validation_loss_that_is_no_number_is_exit_5(run: Run, monkeypatch: py
     [
         (["--trainer.limit_val_batches=0.0001"], []),
         (["--trainer.val_check_interval=100000"], []),
-        # Told at the end of the first epoch only, and an epoch that has trained is kept.
-        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/acc"], ["failed"]),
     ],
     ids=str,
 )

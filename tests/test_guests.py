@@ -84,7 +84,7 @@ def test_a_missing_package_is_one_line_with_the_flag(run: Run, monkeypatch: pyte
             ["StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"],
             "trains an epoch more than",
         ),
-        (["BatchSizeFinder"], "and give it here as --data.batch_size"),
+        (["BatchSizeFinder"], "and give it as --data.batch_size"),
         (["BackboneFinetuning"], "trainer.callbacks: 'Classifier' object has no attribute 'backbone'"),
     ],
 )

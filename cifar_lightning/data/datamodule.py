@@ -69,15 +69,15 @@ class CIFAR10DataModule(LightningDataModule):
             both, `data/`, where CIFAR-10 is downloaded if it is not there. Of CIFAR-100 the folder is
             `cifar-100-python` and the variable `$CIFAR100_ROOT`.
         batch_size: images per training step, of all devices together.
-        val_size: how many of the 50,000 training images validate instead, stratified by class; 0 trains on all. The
-            sample is a tenth of the set, and so is its validation split.
+        val_size: training images that validate instead, of each class as many; 0 trains on all. The sample is a tenth of
+            the set, and so is its validation split.
         split_seed: which images validate. Apart from `seed`, so that runs of several seeds share one validation split.
         eval_batch_size: images per validation and test step of a device.
         augment: what is done to training images; by default nothing.
         source: 'official' is CIFAR-10, 'sample' the 6,000 of its images in the package. 'auto' takes CIFAR-10 where it
             is or can be downloaded, and else the sample, with a message; a root that is given is never replaced.
         seed: of the training order; the CLI sets it to `seed_everything`.
-        dataset: 'cifar10', or 'cifar100' with its 100 fine classes; the sample is of CIFAR-10 alone.
+        dataset: 'cifar10', or 'cifar100' with its 100 fine classes.
 
     Raises ValueError: a size is out of range, or the sample is asked for and cannot be had.
     """

@@ -35,20 +35,19 @@ class Augmentation:
         flip: mirror left and right: 'random' flips a coin per image and epoch; 'alternating' flips it in the first
             epoch only and then shows each image and its mirror image in turn, so that two epochs hold every image in
             both forms (Jordan, arXiv 2404.00498).
-        crop_padding: pixels by which an image is moved at most, up or down and left or right; what comes in over the
-            edge is its reflection.
+        crop_padding: pixels by which an image is moved at most, over its reflected edge.
         cutout: side in pixels of a square painted in the mean colour, centred anywhere in the image (DeVries and
             Taylor, arXiv 1708.04552); 0 paints none.
         brightness: the most that is added to or taken from all pixels, in standard deviations.
-        contrast: the most by which distances from the mean colour are scaled up or down, as a share.
-        policy: random operations such as rotating and posterizing: 'randaugment' (Cubuk et al., arXiv 1909.13719) or
-            'trivialaugment' (Mueller and Hutter, arXiv 2103.10158, its wide ranges).
+        contrast: the most by which distances from the mean colour are scaled, as a share.
+        policy: random operations such as rotating: 'randaugment' (Cubuk et al., arXiv 1909.13719) or 'trivialaugment'
+            (Mueller and Hutter, arXiv 2103.10158, its wide ranges).
         operations: of 'randaugment', how many are done to an image after each other.
         magnitude: of 'randaugment', how strong each is, from 0 to 30.
-        erasing: the probability that a rectangle of 2 to 33% of the image is painted in the mean colour (Zhong et al.,
-            arXiv 1708.04896).
-        mixup: alpha of the Beta distribution of shares in which an image is blended with another one of the training
-            set, and its label with that one's (Zhang et al., arXiv 1710.09412); 0 blends none.
+        erasing: probability that a rectangle of 2 to 33% of the image is painted (Zhong et al., arXiv 1708.04896), in
+            the mean colour.
+        mixup: alpha of the Beta distribution by which two images and labels are blended (Zhang et al.,
+            arXiv 1710.09412); 0 blends none.
         cutmix: the same where a rectangle is pasted from the other image (Yun et al., arXiv 1905.04899). Where both
             are set, a coin decides for each image.
 

@@ -54,7 +54,8 @@ def _predict(options: argparse.Namespace) -> tuple[int, str]:
     files = [path for path in (options.output, options.sheet) if path not in (None, PIPE)]
     _check_targets(files, found)
     predictor = load_predictor(options)
-    if not 1 <= options.top_k <= (classes := len(predictor.class_names)):
+    classes = len(predictor.class_names)
+    if not 1 <= options.top_k <= classes:
         raise ConfigError(f"--top-k must be from 1 to {classes}, got {options.top_k}")
     trained, conditions = predictor.trained, output.conditions(predictor)
     remark = ""

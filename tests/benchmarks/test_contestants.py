@@ -49,7 +49,7 @@ def test_ours_is_what_fit_trains_with_and_its_bar_draws(bench: Workbench, monkey
 
     monkeypatch.setattr(Stopwatch, "on_train_batch_start", note)
     contestants.ours(bench, contestants.our_experiment(bench, SPAN), SPAN)
-    assert {"Timer", "LearningCurves", "ProgressLines", "RunState", "GracefulStop"} < set(seen["callbacks"])
+    assert {"RunTimer", "LearningCurves", "ProgressLines", "RunState", "GracefulStop"} < set(seen["callbacks"])
     assert {"EpochCheckpoint", "LastCheckpoint"} < set(seen["callbacks"])
     assert seen["bar"]
     assert seen["logger"] == "RunTensorBoard"

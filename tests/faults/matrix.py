@@ -144,4 +144,24 @@ ROWS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "test_nodes.py::test_one_process_torchrun_and_two_nodes_train_alike",
         "test_nodes.py::test_two_ranks_score_once_into_one_file",
     )),
+    37: ("a Ray node lost in a study", "its runs go on elsewhere from their last checkpoint", (
+        "study/test_machines.py::test_a_node_is_lost_in_the_middle",
+    )),
+    38: ("a node that does not see the shared folder", "one line before the first run", (
+        "study/test_machines.py::test_a_node_that_does_not_see_the_folder",
+    )),
+    39: ("a search's journal cut in mid-line", "opens; what was noted before is kept", (
+        "search/test_trials.py::test_a_journal_cut_anywhere_opens",
+    )),
+    40: ("no network, no data", "fit trains on the sample and says so", (
+        "test_first_minute.py::test_fit_and_test_without_data_and_network",
+    )),
+    41: ("a symlink loop, an unreadable folder among images", "one line each, the rest classified", (
+        "inference/test_broken_pictures.py::test_links_in_a_circle_and_a_locked_folder",
+    )),
+    42: ("slow clients, large uploads, foreign hosts at demo", "others are served; refused; ends at Ctrl-C", (
+        "inference/test_demo.py::test_slow_clients_harm_nobody",
+        "inference/test_demo.py::test_what_is_refused",
+        "inference/test_demo.py::test_it_serves_until_ctrl_c_and_leaves_nothing",
+    )),
 }  # fmt: skip
