@@ -10,8 +10,11 @@ import torch
 from data.official_format import TinyDataset, reader_of, tiny_dataset
 from tiny import TINY_FLAGS
 
-# A shell starts its background jobs with Ctrl-C ignored, and what they start as well; tests press it all the same.
+# A shell starts its background jobs with Ctrl-C ignored, nohup with SIGHUP ignored, and so what they start; tests send
+# both all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests that run side by side (pytest -n) share the cores: one thread for each, and for the processes that they start.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -69,8 +69,8 @@ class CIFAR10DataModule(LightningDataModule):
             both, `data/`, where CIFAR-10 is downloaded if it is not there. Of CIFAR-100 the folder is
             `cifar-100-python` and the variable `$CIFAR100_ROOT`.
         batch_size: images per training step, of all devices together.
-        val_size: training images that validate instead, of each class as many; 0 trains on all. The sample is a tenth of
-            the set, and so is its validation split.
+        val_size: training images that validate instead, as many of each class; 0 trains on all. The sample is a tenth
+            of the set, and so is its validation split.
         split_seed: which images validate. Apart from `seed`, so that runs of several seeds share one validation split.
         eval_batch_size: images per validation and test step of a device.
         augment: what is done to training images; by default nothing.
