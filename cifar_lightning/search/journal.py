@@ -15,7 +15,7 @@ from optuna.importance import get_param_importances
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lightning.errors import ConfigError, OutputError
@@ -28,20 +28,27 @@ JOURNAL = "journal.log"
 TICK_S = 30.0
 
 
-class MendingLock(JournalFileSymlinkLock):
-    """The journal's lock; before a line is added, one that was cut short by a kill or a full disk is taken away."""
+class MendingLock:
+    """The journal's lock; before a line is added, one that was cut short by a kill or a full disk is taken away.
+
+    Optuna's own locks are files that outlive a killed process.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
         self._path = path
+        self._held = contextlib.ExitStack()
 
     def acquire(self) -> bool:
-        """As Optuna's own."""
-        super().acquire()
+        """Waits for the lock. Raises OutputError."""
+        self._held.enter_context(locked(self._path.with_suffix(".lock")))
         with self._path.open("r+b") as file:
             if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) is not None and file.read() != b"\n":
                 file.truncate(self._path.read_bytes().rfind(b"\n") + 1)
         return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._held.close()
 
 
 class Journal:
@@ -67,7 +74,7 @@ class Journal:
         path = folder / JOURNAL
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._storage = JournalStorage(JournalFileBackend(str(path), MendingLock(path)))
+            self._storage = JournalStorage(JournalFileBackend(str(path), MendingLock(path)))  # type: ignore[arg-type] # not public
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}") from error
         except ValueError as error:  # a line in its middle is no JSON

@@ -41,7 +41,6 @@ def test_before_training_has_begun(cli: ForkServer, deed: str) -> None:
         ("on_train_batch_start", 7, "term"),
         ("on_train_batch_start", 7, "hup"),
         ("on_train_batch_start", 7, "usr1"),
-        ("on_train_batch_start", 7, "usr2"),
         ("on_validation_batch_start", 10, "term"),
         ("on_validation_batch_start", 10, "int"),
         ("on_test_batch_start", 0, "term"),

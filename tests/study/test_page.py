@@ -62,7 +62,15 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_run(LOGS, systems["plain"], seed, 0.70 + seed / 100, losses, picture=picture)
         write_run(LOGS, systems["wide"], seed, 0.80 + seed / 100, losses)
     write_run(LOGS, systems["single"], 0, 0.6, val_losses=(1.5, 1.25, 1.75))
-    write_run(LOGS, systems["broken"], 0, 0.1, (9.0,), status="failed", error="NonFiniteError: the loss in /home/someone/batch is nan")
+    write_run(
+        LOGS,
+        systems["broken"],
+        0,
+        0.1,
+        (9.0,),
+        status="failed",
+        error="NonFiniteError: the loss in /home/someone/batch is nan",
+    )
     return path
 
 
