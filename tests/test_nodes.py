@@ -135,6 +135,7 @@ def test_one_process_torchrun_and_two_nodes_train_alike(start: Start) -> None:
     same(only_run("one"), only_run("four"))
 
 
+@pytest.mark.cluster
 def test_two_nodes_by_hand_are_one_run(start: Start) -> None:
     ended(start(*TRUE, "fit", *PARITY, "--trainer.default_root_dir=one"))
     first, second = by_hand(start, TRUE, *PARITY, "--trainer.default_root_dir=four")
@@ -146,6 +147,7 @@ def test_two_nodes_by_hand_are_one_run(start: Start) -> None:
     assert "trainer.num_nodes 2: start it with torchrun or srun" in err
 
 
+@pytest.mark.cluster
 def test_a_run_under_torchrun_stops_and_goes_on_bit_for_bit(start: Start) -> None:
     flags = [*SMALL, "--trainer.max_epochs=3", "--data.batch_size=50", "--final_test=false"]
     ended(start(*torchrun(), *TRUE, "fit", *flags, "--trainer.default_root_dir=whole"))
@@ -183,6 +185,7 @@ def is_alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.cluster
 def test_a_killed_rank_of_the_other_node_is_named(start: Start) -> None:
     first, second = by_hand(start, FAULTY, *SMALL, RANK_FAULT="3 kill 12")
     _, err = ended(first, exit_code=1, timeout=60)
@@ -232,6 +235,7 @@ def test_a_wrong_flag_is_said_once_under_torchrun(start: Start) -> None:
     assert line.startswith("error: torchrun has started 2 process(es) on 1 node(s): leave out --trainer.devices")
 
 
+@pytest.mark.cluster
 def test_ranks_with_another_checkpoint_are_refused(start: Start) -> None:
     ended(start(*TRUE, "fit", *SMALL))
     checkpoint = only_run() / "checkpoints" / "last.ckpt"
@@ -257,6 +261,7 @@ def test_two_ranks_score_once_into_one_file(start: Start) -> None:
     assert scored["accuracy"] == record_of(only_run())["metrics"]["test"]["accuracy"]
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_rank_that_waits_for_the_others_can_be_stopped(start: Start, node: int) -> None:
     """Alone: rank 0 keeps the meeting place, rank 1 looks for it."""
@@ -318,6 +323,7 @@ STEP = {
 }  # fmt: skip
 
 
+@pytest.mark.cluster
 def test_the_tasks_of_a_step_are_one_run(start: Start) -> None:
     """The variables that srun sets, without Slurm; a checkpoint of another run's requeueing lies in the logs."""
     ended(start(*TRUE, "fit", *PARITY, "--trainer.default_root_dir=one"))
@@ -361,6 +367,7 @@ def two_namespaces() -> Iterator[list[list[str]]]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
+@pytest.mark.cluster
 def test_two_nodes_with_networks_of_their_own(start: Start, two_namespaces: list[list[str]]) -> None:
     ended(start(*TRUE, "fit", *PARITY, "--trainer.default_root_dir=one"))
     agents = [

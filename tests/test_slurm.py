@@ -15,7 +15,7 @@ import pytest
 from run_folders import only_run
 from test_nodes import SMALL, TESTS, TRUE, free_port, identical
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 CONFIGURATION = """
 ClusterName=test

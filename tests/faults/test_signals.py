@@ -23,7 +23,7 @@ def test_before_there_is_a_run(cli: ForkServer, deed: str) -> None:
     assert not Path("lightning_logs").exists()
 
 
-@pytest.mark.parametrize("deed", CODES)
+@pytest.mark.parametrize("deed", ["term", "int", "hup"])
 def test_before_training_has_begun(cli: ForkServer, deed: str) -> None:
     exit_code, _, err = cli.run("fit", *EVERYTHING, faults=[at("on_fit_start", 0, deed)])
     assert exit_code == CODES[deed]

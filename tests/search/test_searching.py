@@ -52,6 +52,7 @@ def test_one_job_ends_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_it_goes_on_after_a_kill(capfd: pytest.CaptureFixture[str]) -> None:
     Path("base.yaml").write_text(BASE)
     Path("tiny.yaml").write_text(TINY.replace("epochs: 4", "epochs: 12") + "trials: 4\npruner: median\n")

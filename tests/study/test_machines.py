@@ -94,6 +94,7 @@ def table_without_times() -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_is_lost_in_the_middle(cluster: Any, nodes: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     study = str(write_study("systems: {plain: {config: base.yaml, seeds: [0, 1, 2, 3, 4, 5, 6, 7]}}", base=LONG))
     both_run = lambda: min(epochs_done(0), epochs_done(1)) >= 2  # noqa: E731
@@ -114,6 +115,7 @@ def test_a_node_is_lost_in_the_middle(cluster: Any, nodes: list[Any], capfd: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_ctrl_c_saves_the_runs_of_all_nodes(cluster: Any, nodes: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     study = str(write_study("systems: {plain: {config: base.yaml, seeds: [0, 1, 2]}}", base=LONG))
     both_run = lambda: min(epochs_done(0), epochs_done(1)) >= 1  # noqa: E731
@@ -135,6 +137,7 @@ def test_ctrl_c_saves_the_runs_of_all_nodes(cluster: Any, nodes: list[Any], capf
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_that_does_not_see_the_folder(cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """It has another file system mounted over it."""
     LOGS.mkdir(parents=True)
@@ -161,6 +164,7 @@ def test_a_node_that_does_not_see_the_folder(cluster: Any, capfd: pytest.Capture
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_no_node_is_large_enough(cluster: Any, nodes: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
     assert main(["study", study, "--ray", cluster.address, "--cpus-per-run", "64"]) == 2
@@ -182,6 +186,7 @@ systems:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_run_by_run(capfd: pytest.CaptureFixture[str]) -> None:
     """Several at once, of which two want the same run; then the page."""
     study = str(write_study(SEVERAL))
