@@ -2,7 +2,7 @@
 
     python -m benchmarks many_nodes
 
-prints the lines of docs/scaling.md. It measures nothing: each run takes the seconds of a recorded one, drawn with a
+prints the lines of docs/scaling.md and writes them to `results/many_nodes.json`. It measures nothing: each run takes the seconds of a recorded one, drawn with a
 seed, a free node takes the next run of the plan, and nodes are lost at random. What a lost node ran goes on, on the
 next free one, from its last checkpoint: that of the epoch before, or of the last five minutes.
 """
@@ -11,10 +11,12 @@ import argparse
 import heapq
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.measure import conditions
 from cifar_lightning.errors import UserError
+from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.runs.record import RESULTS, RUNS, read_run
 
 CHECKPOINT_S = 300.0
@@ -39,6 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--start-s", type=float, default=10.0, help="until a run trains: process, imports, data")
     parser.add_argument("--away-s", type=float, default=600.0, help="until a lost node is back")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULTS / "many_nodes.json")
     arguments = parser.parse_args(argv)
     recorded = durations(arguments.results)
     if not recorded:
@@ -47,16 +50,27 @@ def main(argv: list[str]) -> int:
     ideal_h = sum(seconds for seconds, _ in drawn) / arguments.nodes / 3600
     print(f"{arguments.runs} runs, drawn from {len(recorded)} recorded ones, on {arguments.nodes} nodes")
     print(f"no start, no loss, no idle node: {ideal_h:.1f} h")
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    result = {
+        **conditions("cpu"),
+        "settings": settings,
+        "recorded_runs": len(recorded),
+        "ideal_h": ideal_h,
+        "cases": [],
+    }
     orders = {"in the order of the plan": drawn, "longest first": sorted(drawn, reverse=True)}
     for order, runs in orders.items():
         for mean_life_h in (None, 24.0, 4.0):
             life_s = mean_life_h * 3600 if mean_life_h else None
             found = simulate(runs, arguments.nodes, arguments.start_s, life_s, arguments.away_s, arguments.seed)
+            case = {"order": order, "mean_life_h": mean_life_h, **asdict(found)}
+            result["cases"].append(case)
             life = f"each lost every {mean_life_h:g} h" if mean_life_h else "no node is lost"
             print(
                 f"{order:<25} {life:<27} {found.makespan_s / 3600:5.1f} h  idle {found.idle:5.1%}  "
                 f"{found.losses:3} runs lost their node  {found.redone:.2%} of the work done twice"
             )
+    write_json(arguments.output, result)
     return 0
 
 
