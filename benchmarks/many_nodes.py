@@ -4,8 +4,8 @@
 
 prints the lines of docs/scaling.md and writes them to `results/many_nodes.json`. It measures nothing: each run takes
 the seconds of a recorded one, drawn with a seed, a free node takes the next run of the plan, and nodes are lost at
-random. What a lost node ran goes on, on the next free one, from its last checkpoint: that of the epoch before, or of the
-last five minutes.
+random. What a lost node ran goes on, on the next free one, from its last checkpoint: that of the epoch before, or of
+the last five minutes.
 """
 
 import argparse
