@@ -195,6 +195,7 @@ def test_a_killed_rank_of_the_other_node_is_named(start: Start) -> None:
     assert not errors(err)
 
 
+@pytest.mark.cluster
 def test_torchrun_starts_a_killed_group_anew_from_its_checkpoint(start: Start) -> None:
     """More than two processes add up in an order that depends on where DDP keeps a gradient."""
     processes = 4
@@ -227,6 +228,7 @@ def test_a_refusal_of_one_rank_ends_all_with_its_line(start: Start) -> None:
     assert time.monotonic() - started < 120
 
 
+@pytest.mark.cluster
 def test_a_wrong_flag_is_said_once_under_torchrun(start: Start) -> None:
     _, err = ended(start(*torchrun(), *TRUE, "fit", *SMALL, "--trainer.max_epoch=1"), exit_code=1, timeout=60)
     assert errors(err) == ["error: unknown flag --trainer.max_epoch, did you mean '--trainer.max_epochs'?"]

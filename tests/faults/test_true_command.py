@@ -57,7 +57,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("sent", "exit_code", "status"),
-    [(signal.SIGKILL, -9, "running"), (signal.SIGTERM, 143, "interrupted"), (signal.SIGINT, 130, "interrupted")],
+    [(signal.SIGKILL, -9, "running"), (signal.SIGTERM, 143, "interrupted")],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_run_that_a_signal_ended_goes_on_bit_for_bit(

@@ -44,13 +44,14 @@ def test_they_classify_the_sample_as_well_as_the_card_says() -> None:
 
 @pytest.mark.slow
 def test_the_verb_repeats_the_card(real_root: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cifar_lightning", "test", "--ckpt", "pretrained", "--data.root", real_root]
+    # Without its test-time augmentation, which takes a minute more.
+    flags = ["--ckpt", "pretrained", "--data.root", real_root, "--model.tta.views", "none"]
+    command = [sys.executable, "-m", "cifar_lightning", "test", *flags]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "lightning_logs/pretrained/test.json").read_text())
     # Other processors add in another order: a few images at the edge between two classes may change sides.
     assert result["accuracy"] == pytest.approx(CARD["test"]["accuracy"], abs=5e-4)
-    assert result["tta"]["accuracy"] == pytest.approx(CARD["test"]["tta_accuracy"], abs=5e-4)
     assert result["loss"] == pytest.approx(CARD["test"]["loss"], abs=1e-4)
 
 
