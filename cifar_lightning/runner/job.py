@@ -27,7 +27,6 @@ class Job:
 
     argv: list[str]
     log: Path  # where its output is appended; `<log without suffix>.lock` is held while it runs
-    environment: Mapping[str, str] = field(default_factory=dict)  # beside what the process has anyway
     folder: Path = field(default_factory=Path.cwd)  # where it runs
 
     @property
@@ -71,10 +70,13 @@ def signals_noted() -> Iterator[list[int]]:
         yield received
 
 
-def start(
-    job: Job, environment: Mapping[str, str] | None = None, inherited: Sequence[int] = ()
-) -> subprocess.Popen[bytes]:
-    """Starts the process of a job.
+def threads_of(cpus: int, processes: int) -> dict[str, str]:
+    """The environment variables that give the processes of a run as many threads as there are CPUs for them."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, cpus // processes)))
+
+
+def start(job: Job, environment: Mapping[str, str], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Starts the process of a job, with these variables beside those of this process.
 
     It has a session of its own: Ctrl-C in the terminal reaches the study alone, which passes it on once. When the
     thread that has started it ends, Linux sends it SIGTERM, on which a run saves and stops. Elsewhere it goes on.
@@ -93,7 +95,7 @@ def start(
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **job.environment, **(environment or {})},
+                    env={**os.environ, **environment},
                     start_new_session=True,
                     pass_fds=[lock.fileno(), *inherited],
                     preexec_fn=functools.partial(prctl, PR_SET_PDEATHSIG, signal.SIGTERM) if prctl else None,

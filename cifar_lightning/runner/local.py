@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.runner.job import Job, start
+from cifar_lightning.runner.job import Job, start, threads_of
 
 
 def job_environments(
@@ -48,11 +48,6 @@ def job_environments(
 
     threads = threads_of(cpus_per_run or cores // jobs, devices_per_run)
     return [threads | ({"CUDA_VISIBLE_DEVICES": visible(job)} if gpus else {}) for job in range(jobs)]
-
-
-def threads_of(cpus: int, processes: int) -> dict[str, str]:
-    """The environment variables that give the processes of a run as many threads as there are CPUs for them."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, cpus // processes)))
 
 
 class LocalRunner:

@@ -15,7 +15,7 @@ from typing import Any
 from typing_extensions import Self
 
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.runner.job import POLL_S, Job, start
+from cifar_lightning.runner.job import POLL_S, Job, start, threads_of
 
 # What a node gets from here where it has none of its own.
 PASSED_ON = ("CIFAR10_ROOT", "CIFAR10_MIRROR", "PYTHONPATH")
@@ -53,6 +53,7 @@ class RayRunner:
             gpus = devices if ray.cluster_resources().get("GPU") else 0
         # No retries by Ray: they would run the same command, from the beginning.
         self._work = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_work)
+        self._threads = threads_of(cpus, devices)
         self._passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self._tasks: dict[Any, Job] = {}  # by the generator of what `_work` yields
         self._stops = 0
@@ -71,7 +72,7 @@ class RayRunner:
 
     def submit(self, job: Job) -> None:
         """See Runner."""
-        self._tasks[self._work.remote(job, self._passed_on)] = job
+        self._tasks[self._work.remote(job, self._passed_on, self._threads)] = job
 
     def ended(self, timeout_s: float) -> list[tuple[Job, int | None]]:
         """See Runner."""
@@ -139,7 +140,7 @@ class RayRunner:
             file.unlink(missing_ok=True)
 
 
-def _work(job: Job, passed_on: dict[str, str]) -> Iterator[str | int]:
+def _work(job: Job, passed_on: dict[str, str], threads: dict[str, str]) -> Iterator[str | int]:
     """Runs a job in a worker of Ray: yields the node's name once it runs, at last its exit code."""
     for name, value in passed_on.items():
         os.environ.setdefault(name, value)
@@ -147,7 +148,7 @@ def _work(job: Job, passed_on: dict[str, str]) -> Iterator[str | int]:
     # `ray.cancel` raises KeyboardInterrupt in the task, or calls this. Ray's workers, and what they start, block the
     # true SIGINT.
     signal.signal(signal.SIGINT, lambda number, frame: stops.append(number))
-    process = start(job)
+    process = start(job, threads)
     try:
         yield platform.node()
         while process.poll() is None:

@@ -1,15 +1,12 @@
 """`search`: tries settings, prunes the poor ones, and writes what it has found."""
 
 import shlex
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, UserError, VerbParser
 from cifar_lightning.runner.job import Runner
-from cifar_lightning.runner.local import LocalRunner, job_environments, threads_of
-from cifar_lightning.runner.on_ray import RayRunner
+from cifar_lightning.runner.options import add_options, local_environments, runner_of
 from cifar_lightning.runs.atomic import write_json, write_text
 from cifar_lightning.search.charts import draw
 from cifar_lightning.search.journal import Journal
@@ -33,26 +30,17 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse(argv)
     search = read_search(arguments.path)
-    cpus, gpus, logs = arguments.cpus_per_run, arguments.gpus_per_run, arguments.logs
-    if (cpus is not None and cpus < 1) or (gpus or 0) < 0:
-        raise ConfigError("--cpus-per-run must be at least 1, and --gpus-per-run at least 0")
     try:
         base = check(search)
     except ConfigError as error:
         raise ConfigError(f"search {arguments.path}: {error}") from error
+    local_environments(arguments, base.devices)
     if arguments.dry_run:
         print(f"search  {search.name}: {len(search.space)} flags, every value is one that fit takes")
         return 0
-    runner: AbstractContextManager[Runner]
-    environment: Mapping[str, str] = {}
-    if arguments.ray is None:
-        runner = nullcontext(LocalRunner(job_environments(arguments.jobs, base.devices, cpus, gpus)))
-    else:
-        runner = RayRunner(arguments.ray, cpus or 1, gpus, base.devices, logs / search.name)
-        environment = threads_of(cpus or 1, base.devices)
-    with runner as trials:
+    with runner_of(arguments, base.devices, arguments.logs / search.name) as runner:
         again = shlex.join(["python", "-m", "cifar_lightning", "search", *argv])
-        run_search(search, base, trials, logs, environment, again)
+        run_search(search, base, runner, arguments.logs, again)
     return 0
 
 
@@ -61,7 +49,6 @@ def run_search(
     base: Resolved,
     runner: Runner,
     logs: Path = Path(LOGS),
-    environment: Mapping[str, str] | None = None,
     again: str = "the same call",
 ) -> Table:
     """Runs what is missing of a search, and writes its result and page into `<logs>/<name>/`.
@@ -71,7 +58,6 @@ def run_search(
         base: what `check` says of it.
         runner: what trains.
         logs: where runs go.
-        environment: variables of every trial.
         again: what goes on, to be told where it is stopped.
 
     Returns the table of `gather`: the `best` trial has a `value` and `params`.
@@ -84,7 +70,7 @@ def run_search(
     folder = logs / search.name
     journal = Journal(search, folder, base)
     source = "sample" if base.config["data"]["source"] == "sample" else "official"  # never fall back on the sample
-    run_trials(search, runner, journal, folder, source, environment, again)
+    run_trials(search, runner, journal, folder, source, again)
     table = gather(search, journal, folder, base)
     confirm = write_result(search, table, folder) if table["best"] else None
     pages = page_environment("cifar_lightning.search", PAGE)
@@ -111,12 +97,5 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("path", type=Path, metavar="FILE", help="a search's file, or the name of one of the package's")
     parser.add_argument("--dry-run", action="store_true", help="only check the file and every value in it")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--jobs", type=int, metavar="N", help="trials side by side; by default one for each GPU, or one")
-    way.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local (extra [ray])")
-    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="CPUs of a trial, which are its threads")
-    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="GPUs of a trial; 0.5: two trials share one")
-    parser.add_argument(
-        "--logs", type=Path, default=Path(LOGS), metavar="DIR", help=f"where runs go; by default {LOGS}"
-    )
+    add_options(parser)
     return parser

@@ -4,7 +4,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +71,6 @@ def run_trials(
     journal: Journal,
     folder: Path,
     source: str = "official",
-    environment: Mapping[str, str] | None = None,
     again: str = "the same command",
 ) -> None:
     """Runs trials until there are enough, or the time is over; prints a line for each that ends.
@@ -83,7 +81,6 @@ def run_trials(
         journal: of the search.
         folder: the search's.
         source: of the images: 'official' or 'sample'.
-        environment: variables of every trial.
         again: the command that goes on.
 
     Raises UserError: Ctrl-C or SIGTERM; or a trial has met what every other would, such as a missing data set.
@@ -97,7 +94,7 @@ def run_trials(
         log = place.with_suffix(".log")
         attempt = Attempt(trial, Job([], log), place, log.stat().st_size if log.is_file() else 0)
         argv = command(search, trial.params, place, source, attempt.run())
-        attempt.job = Job(argv, log, environment or {})
+        attempt.job = Job(argv, log)
         running[attempt.job] = attempt
         runner.submit(attempt.job)
 

@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,11 +12,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from cifar_lightning.config.flags import LOGS
 from cifar_lightning.errors import ConfigError, UserError, VerbParser
-from cifar_lightning.runner.job import Runner, locked
-from cifar_lightning.runner.local import LocalRunner, job_environments, threads_of
-from cifar_lightning.runner.on_ray import RayRunner
+from cifar_lightning.runner.job import locked
+from cifar_lightning.runner.options import add_options, local_environments, runner_of
 from cifar_lightning.runs import environment
 from cifar_lightning.study.aggregate import gather
 from cifar_lightning.study.charts import draw, sample_images
@@ -41,6 +38,7 @@ def main(argv: list[str]) -> int:
     study = read_study(arguments.path, arguments.seeds)
     if arguments.index is not None:
         study = _only(study, arguments.index)
+        arguments.jobs = 1
     logs = arguments.logs / study.name
     published = Path(arguments.publish) if arguments.publish else study.published  # where published runs are read
     if arguments.publish is not None and published is None:
@@ -54,12 +52,7 @@ def main(argv: list[str]) -> int:
         return make_plan(study, resolved, found, digest, arguments.accept_source, retry_failed)
 
     devices = max(system.devices for system in resolved.values())
-    cpus, gpus = arguments.cpus_per_run, arguments.gpus_per_run
-    if (cpus is not None and cpus < 1) or (gpus or 0) < 0:
-        raise ConfigError("--cpus-per-run must be at least 1, and --gpus-per-run at least 0")
-    if arguments.ray is None:
-        jobs = arguments.jobs if arguments.index is None else 1
-        environments = job_environments(jobs, devices, cpus, gpus)
+    environments = local_environments(arguments, devices)
     planned = functools.partial(plan, arguments.retry_failed)
     tasks = planned()
     _show_plan(study, tasks, arguments.index or 0)
@@ -71,15 +64,9 @@ def main(argv: list[str]) -> int:
     with locked(logs / ".lock", shared=arguments.gather) as lock:
         if not arguments.gather:
             again = shlex.join(["python", "-m", "cifar_lightning", "study", *argv])
-            runner: AbstractContextManager[Runner]
-            if arguments.ray is None:
-                runner, of_each = nullcontext(LocalRunner(environments, [lock.fileno()])), {}
-            else:
-                runner = RayRunner(arguments.ray, cpus or 1, gpus, devices, logs)
-                of_each = threads_of(cpus or 1, devices)
-            with runner as runs:
+            with runner_of(arguments, devices, logs, [lock.fileno()]) as runner:
                 # The plan once more: another study may have worked here until now.
-                failed_now = execute(planned(), runs, of_each, logs, planned, again)
+                failed_now = execute(planned(), runner, logs, planned, again)
         tasks = plan(retry_failed=False)  # what has failed again is a failure
         table = gather(study, resolved, tasks)
         done = [task.run for task in tasks if task.action == DONE and task.system.name == study.reference]
@@ -119,7 +106,7 @@ def _run_one(plan: Callable[[], list[Task]], logs: Path, environment: Mapping[st
         OutputError: the run, or a whole study, is under way.
         UserError: it has failed before.
     """
-    lock = job_of(plan()[0], logs, environment).lock
+    lock = job_of(plan()[0], logs).lock
     with locked(logs / ".lock", shared=True) as of_study, locked(lock) as of_run:
         (task,) = plan()  # once more, as it is now that nobody else runs it
         if task.action == FAILED:
@@ -128,7 +115,7 @@ def _run_one(plan: Callable[[], list[Task]], logs: Path, environment: Mapping[st
             for file in (of_study, of_run):
                 os.set_inheritable(file.fileno(), True)
             sys.stdout.flush()
-            argv = job_of(task, logs, environment).argv
+            argv = job_of(task, logs).argv
             os.execve(argv[0], argv, {**os.environ, **environment})
     return 0
 
@@ -164,15 +151,11 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a study's name, its file, or a folder of configs")
     parser.add_argument("--dry-run", action="store_true", help="only show the plan")
-    way = parser.add_mutually_exclusive_group()
+    way = add_options(parser)
     way.add_argument("--gather", action="store_true", help="run nothing; write the page from the runs that are there")
-    way.add_argument("--jobs", type=int, metavar="N", help="runs side by side; by default one for each GPU, or one")
-    way.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local (extra [ray])")
     way.add_argument(
         "--index", type=int, metavar="N", help="run the N-th run of the plan, from 0, and nothing else: for job arrays"
     )
-    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="CPUs of a run, which are its threads")
-    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="GPUs of a run; 0.5: two runs share one")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="for a folder of configs; by default 0")
     parser.add_argument(
         "--publish", nargs="?", const="", metavar="FOLDER",
@@ -181,7 +164,4 @@ def _parser() -> VerbParser:
     )  # fmt: skip
     parser.add_argument("--accept-source", action="store_true", help="count runs of another version of this package")
     parser.add_argument("--retry-failed", action="store_true", help="run once more what has failed")
-    parser.add_argument(
-        "--logs", type=Path, default=Path(LOGS), metavar="DIR", help=f"where runs go; by default {LOGS}"
-    )
     return parser

@@ -4,7 +4,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,9 @@ def error_line(output: str) -> str:
     return (errors or lines or ["no output"])[-1]
 
 
-def job_of(task: Task, logs: Path, environment: Mapping[str, str]) -> Job:
+def job_of(task: Task, logs: Path) -> Job:
     """What a task runs, and where it says how it goes."""
-    return Job(command(task, logs), logs / task.system.name / f"s{task.seed}.log", environment)
+    return Job(command(task, logs), logs / task.system.name / f"s{task.seed}.log")
 
 
 def command(task: Task, logs: Path) -> list[str]:
@@ -73,7 +73,6 @@ def command(task: Task, logs: Path) -> list[str]:
 def execute(
     tasks: Sequence[Task],
     runner: Runner,
-    environment: Mapping[str, str],
     logs: Path,
     plan: Callable[[], Sequence[Task]],
     again: str,
@@ -86,7 +85,6 @@ def execute(
     Args:
         tasks: as they are now.
         runner: has room for some of them at a time.
-        environment: variables of every run.
         logs: the study's folder.
         plan: the tasks as they are when it is called.
         again: the command that resumes the study.
@@ -103,7 +101,7 @@ def execute(
     console = Console(highlight=False, markup=False, soft_wrap=True)
 
     def submit(task: Task, retries: int = 0) -> None:
-        job = job_of(task, logs, environment)
+        job = job_of(task, logs)
         attempts[job] = Attempt(task, job, job.log.stat().st_size if job.log.is_file() else 0, retries)
         runner.submit(job)
 

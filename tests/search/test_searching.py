@@ -78,7 +78,9 @@ def test_it_goes_on_after_a_kill(capfd: pytest.CaptureFixture[str]) -> None:
     # It is the trial that was not stopped.
     values = [f"--{name}={value}" for name, value in found["trials"][1]["params"].items()]
     whole = ["--trainer.max_epochs=12", "--data.val_size=200", "--final_test=false", "--trainer.default_root_dir=whole"]
-    assert main(["fit", "--config", "base.yaml", *values, *whole]) == 0
+    subprocess.run(
+        [sys.executable, "-m", "cifar_lightning", "fit", "--config", "base.yaml", *values, *whole], check=True
+    )
     (other,) = Path("whole").glob("*/*/metrics.csv")
     assert run.with_name("metrics.csv").read_bytes() == other.read_bytes()
     # Nobody has scored the test set.

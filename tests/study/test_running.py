@@ -172,7 +172,7 @@ def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytes
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.getsid(0) == os.getpid(), flush=True)"
     monkeypatch.setattr(runner, "command", lambda task, logs: [sys.executable, "-c", code])
     environment = {"OMP_NUM_THREADS": "7"}
-    monkeypatch.setattr("cifar_lightning.study.command.job_environments", lambda *wishes: [environment])
+    monkeypatch.setattr("cifar_lightning.runner.options.job_environments", lambda *wishes: [environment])
     study = str(write_study("systems: {plain: {config: base.yaml}}"))
     log = LOGS / "plain" / "s0.log"
     log.parent.mkdir(parents=True)
