@@ -113,6 +113,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if type(error).__name__ in names or "DefaultCPUAllocator" in text:
         advice = "try a smaller --data.batch_size or --data.eval_batch_size; the last checkpoint is whole"
         return f"out of memory: {text.partition('. ')[0]}; {advice}", 1
+    if "can't start new thread" in text:
+        return "this user may start no more threads: end other processes, or raise the limit (ulimit -u)", 1
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)", 1
 
 
@@ -123,6 +125,9 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ConfigError(f"the argument {argument} is no UTF-8; PYTHONUTF8=1 in the environment reads it as such")
     name, *rest = arguments
     if name == "bench":
         raise ConfigError("bench is now: python -m benchmarks (from a checkout)")

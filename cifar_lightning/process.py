@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
 KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
@@ -139,9 +139,15 @@ def default_signals() -> Iterator[None]:
 
 @contextmanager
 def terminal_may_close() -> Iterator[None]:
-    """For output during a training: the signal of a closed terminal is to end it, and not the failure of a write."""
+    """For output during a training: a signal is to end it, and not the failure of a write.
+
+    A terminal that closes sends one; the reader of a pipe (`fit | head`) does not, so that it comes from here.
+    """
     try:
         yield
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)
+        signal.raise_signal(getattr(signal, "SIGHUP", signal.SIGTERM))
     except OSError as error:
         if error.errno != errno.EIO:
             raise
@@ -154,8 +160,12 @@ def leave_closed_terminal() -> None:
         try:
             os.write(stream.fileno(), b"")
         except OSError:
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
+            _write_nowhere(stream)
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def scratch_folder() -> Path:

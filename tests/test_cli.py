@@ -36,6 +36,23 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("error: unknown verb 'tset', did you mean 'test'?")
 
 
+def test_an_argument_that_the_locale_has_not_decoded(capsys: pytest.CaptureFixture[str]) -> None:
+    """What Python makes of a name in UTF-8 under `PYTHONUTF8=0 LC_ALL=C`."""
+    assert cli.main(["fit", "--config", "na\udcc3\udcafve.yaml"]) == 2
+    assert capsys.readouterr().err.startswith(r"error: the argument na\udcc3\udcafve.yaml is no UTF-8; PYTHONUTF8=1")
+
+
+def test_no_more_threads(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `threading` raises under a low `ulimit -u`."""
+
+    def raise_it(argv: list[str]) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("cifar_lightning.training.fit.fit", raise_it)
+    assert cli.main(["fit"]) == 1
+    assert "(ulimit -u)" in capsys.readouterr().err
+
+
 def test_a_verb_that_moved(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--quick"]) == 2
     assert capsys.readouterr().err == "error: bench is now: python -m benchmarks (from a checkout)\n"

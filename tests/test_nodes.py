@@ -294,6 +294,19 @@ def test_a_closed_terminal_saves_and_ends(start: Start) -> None:
     assert record_of(only_run())["error"].startswith("Stopped: stopped ")
 
 
+def test_a_pipe_whose_reader_has_gone_saves_and_ends(start: Start) -> None:
+    """As with `fit | head`."""
+    process = start(*TRUE, "fit", *SMALL, "--trainer.max_epochs=500")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "epoch   1/500" not in process.stdout.readline():
+        pass
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert "error: stopped " in process.stderr.read()
+    assert record_of(only_run())["error"].startswith("Stopped: stopped ")
+
+
 def controlling_terminal() -> None:
     import fcntl
     import termios

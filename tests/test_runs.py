@@ -1,6 +1,8 @@
 """Run folders are made for one run alone, and `best` and `last` find them again."""
 
+import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lightning.errors import CheckpointError, OutputError
+from cifar_lightning.runner.job import locked
 from cifar_lightning.runs import run_dir
 
 NOON = datetime(2026, 1, 2, 12, 0, 5)
@@ -78,3 +81,16 @@ def test_a_checkpoint_knows_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run_dir.run_of(folder / "checkpoints" / "last.ckpt") == Path("final/a")
     (tmp_path / "alone.ckpt").write_text("")
     assert run_dir.run_of(tmp_path / "alone.ckpt") is None
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some network folders."""
+
+    def refuse(*arguments: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OutputError, match="locked: No locks available; name another place"), run_dir.in_use(tmp_path):
+        pass
+    with pytest.raises(OutputError, match="cannot be locked: No locks available"), locked(tmp_path / "a.lock"):
+        pass

@@ -32,7 +32,8 @@ def in_use(folder: Path) -> Iterator[None]:
             "its own without --ckpt"
         ) from None
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        fix = "name another place with --trainer.default_root_dir"
+        raise OutputError(f"{path} cannot be written or locked: {error.strerror}; {fix}") from error
     try:
         yield
     finally:
