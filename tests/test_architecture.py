@@ -10,10 +10,10 @@ PACKAGE = Path(cifar_lightning.__file__).parent
 # From the ground up: a room may import what stands in a line above its own, never its neighbours.
 FLOORS = (
     {"errors", "process", "distributed", "metrics", "nets", "optim"},
-    {"rendezvous", "data", "classifier", "runner"},
+    {"rendezvous", "data", "classifier"},
     {"runs"},
     {"config", "training.callbacks"},
-    {"training"},
+    {"training", "runner"},
     {"inference", "study"},
     {"search"},
     {"cli"},
