@@ -251,7 +251,7 @@ def guests_table(results: Path) -> str:
             reason = f": {case['reason']}" if "reason" in case else ""
             lines.append(f"| {kind} | `{name}` | {case['outcome']}{reason.replace('|', '/')} |")
     versions = ", ".join(f"{name} {content['versions'][name]}" for name in ("lightning", "torch"))
-    return "\n".join([*lines, "", f"{versions}; {content['started_at'][:10]}."])
+    return "\n".join([*lines, "", f"{versions}; commit {content['commit'][:7]}."])
 
 
 TABLES = {

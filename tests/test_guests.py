@@ -12,6 +12,7 @@ from run_folders import only_run, record_of
 from tiny import TINY_FLAGS
 
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.study.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -87,7 +88,8 @@ def test_a_missing_package_is_one_line_with_the_flag(run: Run, monkeypatch: pyte
             "trains an epoch more than",
         ),
         (["BatchSizeFinder"], "and give it as --data.batch_size"),
-        (["BackboneFinetuning"], "trainer.callbacks: 'Classifier' object has no attribute 'backbone'"),
+        (["BackboneFinetuning"], "--model.freeze and --model.head_lr train a part of any net"),
+        (["RichProgressBar"], "RichProgressBar: fit has a bar of its own"),
     ],
 )
 def test_a_callback_that_cannot_work_is_refused_before_training(run: Run, flags: list[str], message: str) -> None:
@@ -104,7 +106,7 @@ def test_a_callback_that_cannot_work_is_refused_before_training(run: Run, flags:
         ["callbacks+=Timer"],
         ["callbacks+=Timer", "callbacks.duration=00:01:00:00"],
         ["callbacks+=EMAWeightAveraging", "callbacks.device=cpu"],
-        ["callbacks+=RichProgressBar"],
+        ["callbacks+=RichModelSummary"],
         ["callbacks+=ModelCheckpoint", "callbacks.train_time_interval=0:10:00"],
         ["callbacks+=GradientAccumulationScheduler", "callbacks.scheduling={0: 1, 1: 2}"],
         ["logger=CSVLogger", "logger.save_dir=x"],
@@ -123,6 +125,13 @@ def test_a_default_that_is_an_object_is_left_out(monkeypatch: pytest.MonkeyPatch
     flags = ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"]
     written = Experiment("fit", ["--data.source=sample", *flags]).resolved_yaml
     assert "device" not in yaml.safe_load(written)["trainer"]["callbacks"][0]["init_args"]
+
+
+def test_what_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar_lightning.config.parser.check_settings", lambda *arguments: None)
+    flags = ["--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"]
+    with pytest.raises(ConfigError, match="pruning_fn: l1_unstructured cannot be written to config.yaml"):
+        _ = Experiment("fit", ["--data.source=sample", *flags]).resolved_yaml
 
 
 def test_half_precision_on_a_cpu_is_recorded_as_what_ran(fit: Fit) -> None:

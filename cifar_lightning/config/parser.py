@@ -182,7 +182,10 @@ class Experiment(LightningCLI):
         config = _writable(self.config.clone())
         for key in ("config", "ckpt"):
             config.pop(key, None)
-        return self.parser.dump(config, skip_unset=False)
+        written: str = self.parser.dump(config, skip_unset=False)
+        if (fault := re.search(r"(\w+): Unable to serialize instance (.*)", written)) is not None:
+            raise ConfigError(f"{fault[1]}: {fault[2]} cannot be written to config.yaml, nor a run with it go on")
+        return written
 
     def resolved(self) -> dict[str, Any]:
         """The same as JSON types."""

@@ -7,9 +7,20 @@ from cifar_lightning import process
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs import environment
 
-FINDERS = {
-    "BatchSizeFinder": "find one in a plain Trainer (examples/plain_trainer.ipynb), and give it as --data.batch_size",
-    "LearningRateFinder": "python -m cifar_lightning find-lr proposes one, with the same flags",
+LATE = "would change a setting after config.yaml is written"
+BAR = "fit has a bar of its own; --trainer.enable_progress_bar false hides it"
+REFUSED = {  # Lightning's callbacks that cannot work here; BaseFinetuning and ProgressBar are for deriving from
+    "BackboneFinetuning": "needs a `backbone`; --model.freeze and --model.head_lr train a part of any net",
+    "BaseFinetuning": "freezes nothing by itself; --model.freeze and --model.head_lr train a part of any net",
+    "BatchSizeFinder": f"{LATE}; find one in a plain Trainer (examples/plain_trainer.ipynb), and give it as "
+    "--data.batch_size",
+    "LearningRateFinder": f"{LATE}; python -m cifar_lightning find-lr proposes one, with the same flags",
+    "ModelPruning": "renames the weights, so that a run cannot go on; prune in a plain Trainer",
+    "ProgressBar": BAR,
+    "RichProgressBar": BAR,
+    "SpikeDetection": "cannot be read back from a checkpoint, so that a run cannot go on",
+    "StochasticWeightAveraging": "trains an epoch more than trainer.max_epochs; EMAWeightAveraging averages as asked",
+    "TQDMProgressBar": BAR,
 }
 MONITORED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -58,6 +69,8 @@ def check_settings(config: Any, verb: str) -> None:
             "the clipping; leave out --model.optimizer.fused, or give --trainer.precision bf16-mixed"
         )
     _check_callbacks(config)
+    if trainer.barebones:
+        raise ConfigError("trainer.barebones would leave out what fit is for; it is for a plain Trainer")
     if trainer.limit_test_batches is not None:
         raise ConfigError("trainer.limit_test_batches is not supported: the test set is scored whole or not at all")
 
@@ -67,15 +80,8 @@ def _check_callbacks(config: Any) -> None:
     callbacks = {callback.class_path: callback for callback in (given if isinstance(given, list) else [given])}
     for class_path, callback in callbacks.items():
         name = class_path.rpartition(".")[2]
-        if name == "StochasticWeightAveraging":
-            raise ConfigError(
-                "trainer.callbacks: StochasticWeightAveraging trains an epoch more than trainer.max_epochs; "
-                "EMAWeightAveraging averages weights as asked"
-            )
-        if name in FINDERS:
-            raise ConfigError(
-                f"trainer.callbacks: {name} would change a setting after config.yaml is written; {FINDERS[name]}"
-            )
+        if name in REFUSED and class_path.startswith("lightning."):
+            raise ConfigError(f"trainer.callbacks: {name}: {REFUSED[name]}")
         monitor = getattr(callback.init_args, "monitor", None) if "init_args" in callback else None
         known = [metric for metric in MONITORED if config.data.val_size or not metric.startswith("val/")]
         # A callback of somebody else's may log what another one watches.

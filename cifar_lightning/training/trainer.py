@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, WeightAveraging
@@ -95,6 +96,8 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: lis
         settings["profiler"] = NoProfiler()
     own = experiment.config_init.trainer.plugins or []
     plugins = [*(own if isinstance(own, list) else [own]), SafeCheckpointIO(experiment.loaded)]
+    if any(isinstance(plugin, CheckpointIO) for plugin in plugins[:-1]):
+        raise ConfigError("trainer.plugins: fit writes its checkpoints itself, whole and exact; leave out CheckpointIO")
     # Where this is set, Lightning begins from any hpc_ckpt_1.ckpt of the logs, also in a job's shell.
     os.environ.pop("SLURM_NTASKS", None)
     settings["plugins"] = [*plugins, cluster_environment()]
