@@ -130,7 +130,7 @@ def test_a_default_that_is_an_object_is_left_out(monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar_lightning.config.parser.check_settings", lambda *arguments: None)
     flags = ["--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"]
-    with pytest.raises(ConfigError, match="pruning_fn: l1_unstructured cannot be written to config.yaml"):
+    with pytest.raises(ConfigError, match="pruning_fn: l1_unstructured cannot be written"):
         _ = Experiment("fit", ["--data.source=sample", *flags]).resolved_yaml
 
 
