@@ -245,11 +245,16 @@ def guests_table(results: Path) -> str:
     if not (path := results / "guests.json").exists():
         return "Not recorded yet: `python -m benchmarks guests`."
     content = _read(path)
-    lines = ["| | | with `fit` |", "|---|---|---|"]
-    for kind, named in (("callback", "callbacks"), ("logger", "loggers"), ("Trainer flag", "flags")):
-        for name, case in content.get(named, {}).items():
-            reason = f": {case['reason']}" if "reason" in case else ""
-            lines.append(f"| {kind} | `{name}` | {case['outcome']}{reason.replace('|', '/')} |")
+    lines, refused = list[str](), ["| | does not work | what fit says |", "|---|---|---|"]
+    for kind, named in (("Callbacks", "callbacks"), ("Loggers", "loggers"), ("Trainer flags", "flags")):
+        cases = content.get(named, {})
+        works = ", ".join(f"`{name}`" for name, case in cases.items() if case["outcome"] == "works")
+        lines.append(f"- {kind} that work: {works}.")
+        for name, case in cases.items():
+            if case["outcome"] != "works":
+                outcome = "" if case["outcome"] == "refused" else "FAILED: "
+                refused.append(f"| {kind} | `{name}` | {outcome}{case['reason'].replace('|', '/')} |")
+    lines += ["", *refused]
     versions = ", ".join(f"{name} {content['versions'][name]}" for name in ("lightning", "torch"))
     return "\n".join([*lines, "", f"{versions}; commit {content['commit'][:7]}."])
 

@@ -108,7 +108,7 @@ def test_help_for_every_name(name: str, flags: list[str], joint: str, capsys: py
     ("flags", "message"),
     [
         (["foreign_nets.Large"], "Large cannot take a 3x32x32 image: expected 64, got 32; --model.input_size"),
-        (["foreign_nets.Several"], "Several cannot take a 3x32x32 image: it gives a tuple and not one tensor"),
+        (["foreign_nets.Several"], "Several gives a tuple in training, and not one tensor"),
         (["foreign_nets.Small", "--model.net.num_classes=7"], "the net gives 7 outputs, the data have 10 classes"),
         (["foreign_nets.Small", "--data.batch_size=13"], "of one image, as data.batch_size 13 makes of 40"),
         (["foreign_nets.Small", "--data.batch_size=1"], "of one image, as data.batch_size 1 makes of 40"),

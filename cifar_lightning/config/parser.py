@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import functools
 import os
 import re
 from functools import cached_property
@@ -236,7 +237,8 @@ class Experiment(LightningCLI):
 def _writable(value: Any) -> Any:
     """A configuration without what YAML cannot hold: defaults that are objects, which reading it back fills in."""
     if isinstance(value, Namespace):
-        kept = {name: _writable(inner) for name, inner in vars(value).items() if not isinstance(inner, torch.device)}
+        objects = (torch.device, functools.partial)
+        kept = {name: _writable(inner) for name, inner in vars(value).items() if not isinstance(inner, objects)}
         return Namespace(**kept)
     if isinstance(value, list):
         return [_writable(inner) for inner in value]

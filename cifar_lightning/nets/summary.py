@@ -58,17 +58,21 @@ def layer_table(net: nn.Module) -> LayerTable:
     return LayerTable(rows, tuple(output.shape[1:]), _parameters(net))
 
 
+class NotOneTensorError(TypeError):
+    """A net gives something else, which the message names."""
+
+
 def check_training(net: nn.Module, images: int) -> None:
     """Runs a batch of black images through a copy of `net` as in training; global random state stays.
 
     Raises:
-        TypeError: it gives several outputs.
+        NotOneTensorError: it gives several outputs.
         Exception: whatever the net does at such a batch.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         output = copy.deepcopy(net).train()(torch.zeros(images, 3, 32, 32))
     if not isinstance(output, Tensor):
-        raise TypeError(f"it gives a {type(output).__name__} and not one tensor")
+        raise NotOneTensorError(f"a {type(output).__name__}")
 
 
 def as_markdown(table: LayerTable) -> str:

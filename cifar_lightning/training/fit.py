@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.nets.summary import LayerTable, check_training, layer_table, shape_text
+from cifar_lightning.nets.summary import LayerTable, NotOneTensorError, check_training, layer_table, shape_text
 from cifar_lightning.process import is_rank_zero, scratch_folder
 from cifar_lightning.rendezvous import OtherRankError, remember
 from cifar_lightning.runs import environment, figures, run_dir
@@ -121,12 +121,16 @@ def _layers(experiment: Experiment) -> LayerTable:
     try:
         check_training(net, images=2)
         table = layer_table(net)
+    except NotOneTensorError as error:
+        fix = "; --model.net.aux_logits false leaves out the others" if hasattr(net, "aux_logits") else ""
+        raise ConfigError(f"model.net: {name} gives {error} in training, and not one tensor{fix}") from error
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.net: {name} cannot take a 3x32x32 image: {reason}{larger}") from error
     try:
-        if 1 in (data.batch_size, data.sizes["train"] % data.batch_size):
+        is_cut = experiment.config.trainer.limit_train_batches not in (None, 1.0)
+        if data.batch_size == 1 or (data.sizes["train"] % data.batch_size == 1 and not is_cut):
             check_training(net, images=1)
     except ValueError as error:  # batch norm's
         raise ConfigError(
