@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.measure import Summary, conditions, interleave, ratios, summaries
 from benchmarks.workbench import find_data
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data.download import CLASS_NAMES
+from cifar_lightning.data.layouts import CLASS_NAMES
 from cifar_lightning.inference import export, preprocess
 from cifar_lightning.inference.export import ExportedNet
 from cifar_lightning.inference.inputs import read_all

@@ -51,11 +51,11 @@ def real_root() -> str:
 @pytest.fixture
 def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """Makes the data module read 60 + 12 noise images in the official format from $CIFAR10_ROOT."""
-    from cifar_lightning.data import download
+    from cifar_lightning.data import layouts
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
     monkeypatch.setitem(CIFAR10DataModule.readers, "cifar10", reader_of(TINY_BATCHES.layout))
-    monkeypatch.setitem(download.LAYOUTS, "cifar10", TINY_BATCHES.layout)
+    monkeypatch.setitem(layouts.LAYOUTS, "cifar10", TINY_BATCHES.layout)
     monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
     return TINY_BATCHES
 

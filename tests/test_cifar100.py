@@ -13,7 +13,7 @@ from data.official_format import TinyDataset, reader_of, tiny_cifar100
 from torchvision.datasets import CIFAR100
 
 from cifar_lightning.config.parser import Experiment
-from cifar_lightning.data import download
+from cifar_lightning.data import download, layouts
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.transforms import CIFAR10_MEAN, CIFAR100_MEAN, CIFAR100_STD, Normalize
 from cifar_lightning.errors import DataError
@@ -32,13 +32,13 @@ FLAG = "--data.dataset=cifar100"
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """200 + 100 noise images of 100 classes in $CIFAR100_ROOT."""
     monkeypatch.setitem(CIFAR10DataModule.readers, "cifar100", reader_of(TINY.layout))
-    monkeypatch.setitem(download.LAYOUTS, "cifar100", TINY.layout)
+    monkeypatch.setitem(layouts.LAYOUTS, "cifar100", TINY.layout)
     monkeypatch.setenv("CIFAR100_ROOT", str(TINY.write_folder(tmp_path / "cifar100")))
     return TINY
 
 
 def test_the_layout_is_torchvision_s() -> None:
-    ours = download.CIFAR100
+    ours = layouts.CIFAR100
     assert dict(CIFAR100.train_list + CIFAR100.test_list) | {"meta": CIFAR100.meta["md5"]} == ours.files
     assert (ours.folder, ours.archive, ours.archive_md5) == (CIFAR100.base_folder, CIFAR100.filename, CIFAR100.tgz_md5)
     assert ours.mirrors[-1] == CIFAR100.url
@@ -54,7 +54,7 @@ def test_the_data_module_reads_fine_labels_and_normalises_by_its_own_statistics(
     for stage in ("fit", "test"):
         data.setup(stage)
     assert data.source == "CIFAR-100"
-    assert data.class_names == download.CIFAR100_CLASS_NAMES
+    assert data.class_names == layouts.CIFAR100_CLASS_NAMES
     assert data.sizes == {"train": 100, "val": 100, "test": 100}
     pixels, labels = data.images_of("test")
     assert labels.tolist() == list(range(100))
@@ -72,7 +72,7 @@ def test_from_fit_to_export(tiny: TinyDataset, fit: Fit, run: Run) -> None:
     assert record["config"]["data"]["dataset"] == "cifar100"
     assert record["config"]["model"]["net"]["init_args"]["num_classes"] == 100
     test = record["metrics"]["test"]
-    assert list(test["per_class_accuracy"]) == list(download.CIFAR100_CLASS_NAMES)
+    assert list(test["per_class_accuracy"]) == list(layouts.CIFAR100_CLASS_NAMES)
     assert len(test["confusion_matrix"]) == 100
     exit_code, out, err = run("test", "--ckpt", "last")
     assert exit_code == 0, err
@@ -90,7 +90,7 @@ def test_from_fit_to_export(tiny: TinyDataset, fit: Fit, run: Run) -> None:
     exit_code, out, err = run("export", "--ckpt", "last", "--format", "torch", "--output", "net.pt2")
     assert exit_code == 0, err
     predictor = Predictor.load("last")
-    assert predictor.class_names == download.CIFAR100_CLASS_NAMES
+    assert predictor.class_names == layouts.CIFAR100_CLASS_NAMES
     assert predictor.trained.source == "CIFAR-100"
     exported = torch.export.load("net.pt2").module()
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
@@ -157,7 +157,7 @@ def test_the_data_verb_unpacks_and_repairs(
 
 @pytest.mark.draws
 def test_a_confusion_of_100_classes_has_names_and_no_numbers() -> None:
-    names = download.CIFAR100_CLASS_NAMES
+    names = layouts.CIFAR100_CLASS_NAMES
     figure = figures.confusion(torch.eye(100, dtype=torch.int64).tolist(), names, "title")
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == list(names)
@@ -169,7 +169,7 @@ def test_the_real_statistics_and_names() -> None:
     if not REAL_ROOT:
         pytest.skip("needs the real CIFAR-100: set CIFAR100_ROOT to the folder that holds cifar-100-python")
     data = CIFAR100(REAL_ROOT, train=True)
-    assert tuple(data.classes) == download.CIFAR100_CLASS_NAMES
+    assert tuple(data.classes) == layouts.CIFAR100_CLASS_NAMES
     pixels = data.data.reshape(-1, 3) / 255
     assert tuple(pixels.mean(0).round(4)) == CIFAR100_MEAN
     assert tuple(pixels.std(0).round(4)) == CIFAR100_STD

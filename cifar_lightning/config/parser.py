@@ -24,7 +24,7 @@ from cifar_lightning.config.invocation import Invocation
 from cifar_lightning.config.messages import constructor_complaint, explain, told
 from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
-from cifar_lightning.data.download import LAYOUTS
+from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.errors import CheckpointError, ConfigError
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir

@@ -1,6 +1,7 @@
 """`python -m cifar_lightning data`: fetch, verify and repair a data set ahead of time, in one line of result."""
 
-from cifar_lightning.data.download import LAYOUTS, prepare, resolve_root
+from cifar_lightning.data.download import prepare, resolve_root
+from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.errors import VerbParser
 
 

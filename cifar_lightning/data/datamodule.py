@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from cifar_lightning.data import download
+from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
 from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES, load_sample
 from cifar_lightning.data.transforms import Augmentation
@@ -108,7 +109,7 @@ class CIFAR10DataModule(LightningDataModule):
         if dataset != "cifar10" and source == "sample":
             raise ValueError(f"data.source sample is of CIFAR-10 alone: leave it out, or data.dataset {dataset}")
         self.dataset = dataset
-        self.layout, self.dataset_class = download.LAYOUTS[dataset], self.readers[dataset]
+        self.layout, self.dataset_class = LAYOUTS[dataset], self.readers[dataset]
         self.root = download.resolve_root(root, self.layout)
         self.batch_size = batch_size
         self.val_size = val_size

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.foreign import ForeignNet, build, untrained
-from cifar_lightning.data import download
 from cifar_lightning.data.datamodule import CIFAR10DataModule, Dataset
+from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.errors import CheckpointError
 from cifar_lightning.runs import checkpoint
 
@@ -72,7 +72,7 @@ def load_trained(path: Path, trusted: Collection[str] = ()) -> Trained:
         size, channels_last = settings.get("input_size"), settings.get("channels_last", True)
         model = Classifier(net, input_size=size, channels_last=channels_last).eval().requires_grad_(False)
     loaded.load_into(model)
-    names = download.LAYOUTS[config["data"].get("dataset", "cifar10")].class_names
+    names = LAYOUTS[config["data"].get("dataset", "cifar10")].class_names
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, 3, 32, 32))

@@ -8,14 +8,14 @@ import pytest
 from data.loopback import Loopback
 from data.official_format import TINY
 
-from cifar_lightning.data import download
+from cifar_lightning.data import download, layouts
 
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine, and no source but those that a test names."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for variable in (download.CIFAR10.root_variable, download.CIFAR10.mirror_variable):
+    for variable in (layouts.CIFAR10.root_variable, layouts.CIFAR10.mirror_variable):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(download, "MIRRORS", ())
 

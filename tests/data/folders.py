@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data.official_format import TINY
 
-from cifar_lightning.data.download import FOLDER, LOCK_NAME, verify
+from cifar_lightning.data.download import LOCK_NAME, verify
+from cifar_lightning.data.layouts import FOLDER
 
 ONE_OF = "data_batch_3"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_lightning.data import download
-from cifar_lightning.data.download import FOLDER, Layout
+from cifar_lightning.data import layouts
+from cifar_lightning.data.layouts import FOLDER, Layout
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -75,16 +75,16 @@ def tiny_cifar100(train_images: int = 200, test_images: int = 100) -> TinyDatase
         batch = {"data": images, "fine_labels": fine, "coarse_labels": [label // 5 for label in fine]}
         files[name] = pickle.dumps(batch, protocol=4)
     names = {
-        "fine_label_names": list(download.CIFAR100_CLASS_NAMES),
+        "fine_label_names": list(layouts.CIFAR100_CLASS_NAMES),
         "coarse_label_names": [f"c{k}" for k in range(20)],
     }
     files["meta"] = pickle.dumps(names, protocol=4)
-    folder = download.CIFAR100.folder
+    folder = layouts.CIFAR100.folder
     members = [directory_member(folder), file_member(f"{folder}/file.txt~", b"")]
     archive = tar_gz([*members, *(file_member(f"{folder}/{name}", content) for name, content in files.items())])
     digests = layout_of(files, archive)
     layout = dataclasses.replace(
-        download.CIFAR100, files=digests.files, archive_md5=digests.archive_md5, mirrors=(),
+        layouts.CIFAR100, files=digests.files, archive_md5=digests.archive_md5, mirrors=(),
         train_images=train_images, test_images=test_images,
     )  # fmt: skip
     return TinyDataset(files, archive, layout)

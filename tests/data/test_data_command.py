@@ -7,14 +7,14 @@ import pytest
 from data.folders import cut_one
 from data.official_format import FOLDER, TINY
 
-from cifar_lightning.data import download
+from cifar_lightning.data import layouts
 from cifar_lightning.data.command import main
 from cifar_lightning.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("offline")
 
 
-ROOT_VARIABLE, MIRROR_VARIABLE = download.CIFAR10.root_variable, download.CIFAR10.mirror_variable
+ROOT_VARIABLE, MIRROR_VARIABLE = layouts.CIFAR10.root_variable, layouts.CIFAR10.mirror_variable
 REAL_ROOT = os.environ.get(ROOT_VARIABLE, "")  # read here: the tests themselves run without it
 real = pytest.mark.skipif(not REAL_ROOT, reason=f"${ROOT_VARIABLE} names no copy of the official CIFAR-10")
 
@@ -23,7 +23,7 @@ real = pytest.mark.skipif(not REAL_ROOT, reason=f"${ROOT_VARIABLE} names no copy
 def tiny(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The verb expects the tiny data set, but in the test of the real one."""
     if "real" not in request.node.name:
-        monkeypatch.setitem(download.LAYOUTS, "cifar10", TINY.layout)
+        monkeypatch.setitem(layouts.LAYOUTS, "cifar10", TINY.layout)
 
 
 def test_the_verb_downloads_then_finds_then_repairs(

@@ -16,8 +16,9 @@ from data.loopback import Loopback
 from data.official_format import TINY, Member, file_member, layout_of, reader_of, special_member, tar_gz, tiny_dataset
 from data.processes import finish, run_python
 
-from cifar_lightning.data import download
-from cifar_lightning.data.download import ARCHIVE, CIFAR10, FOLDER, LOCK_NAME, PRESENT, Root, prepare, verify
+from cifar_lightning.data import download, layouts
+from cifar_lightning.data.download import LOCK_NAME, PRESENT, Root, prepare, verify
+from cifar_lightning.data.layouts import ARCHIVE, CIFAR10, FOLDER
 from cifar_lightning.errors import ConfigError, DataError, OutputError
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -62,7 +63,7 @@ def test_no_torch_and_nothing_slow_is_imported() -> None:
     ],
 )
 def test_resolve_root(monkeypatch: pytest.MonkeyPatch, flag: str | Path | None, variable: str, expected: Root) -> None:
-    monkeypatch.setenv(download.CIFAR10.root_variable, variable)
+    monkeypatch.setenv(layouts.CIFAR10.root_variable, variable)
     assert download.resolve_root(flag) == expected
     with pytest.raises(ConfigError, match=r"--data\.root is empty"):
         download.resolve_root("")
@@ -163,7 +164,7 @@ def test_the_mirror_variable_is_asked_alone(
     before = state_of(usb.parent)
     folder_url = f"http://{server.host}/mirror/"
     mirror = {"url": server.url, "url of a folder": folder_url, "folder": usb.parent, "file": usb}[kind]
-    monkeypatch.setenv(download.CIFAR10.mirror_variable, f" {mirror} ")
+    monkeypatch.setenv(layouts.CIFAR10.mirror_variable, f" {mirror} ")
     expected = f"downloaded from {server.host}" if "url" in kind else f"unpacked from {usb}"
     assert fetched(root, unasked.url) == expected
     assert server.requests == {"url": [f"/{ARCHIVE}"], "url of a folder": [f"/mirror/{ARCHIVE}"]}.get(kind, [])
@@ -186,7 +187,7 @@ def test_the_mirror_variable_says_why_it_failed_and_no_secret(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, reason: str
 ) -> None:
     (tmp_path / "other").write_bytes(OTHER)
-    monkeypatch.setenv(download.CIFAR10.mirror_variable, mirror.format(folder=tmp_path))
+    monkeypatch.setenv(layouts.CIFAR10.mirror_variable, mirror.format(folder=tmp_path))
     text = refused(root)
     assert f"and $CIFAR10_MIRROR failed: {reason.format(folder=tmp_path)}" in text
     assert "secret" not in text
@@ -207,14 +208,15 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None
 PREPARE = """
 import json, resource, sys
 from pathlib import Path
-from cifar_lightning.data import download
-from cifar_lightning.data.download import Layout, Root
+from cifar_lightning.data import download, layouts
+from cifar_lightning.data.download import Root
+from cifar_lightning.data.layouts import Layout
 from cifar_lightning.errors import UserError
 root, most_bytes, *download.MIRRORS = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
 try:
     prepared = download.prepare(Root(Path(root)), download=True, layout=LAYOUT)
-    print(json.dumps([prepared, (Path(root) / download.FOLDER / "batches.meta").exists()]))
+    print(json.dumps([prepared, (Path(root) / layouts.FOLDER / "batches.meta").exists()]))
 except UserError as error:
     print(type(error).__name__, error)
 """.replace("LAYOUT", repr(TINY.layout))
@@ -254,7 +256,8 @@ def test_the_inner_folder_is_not_a_root(root: Path) -> None:
 WATCHED = """
 import os, sys
 from pathlib import Path
-from cifar_lightning.data.download import Layout, Root, prepare
+from cifar_lightning.data.download import Root, prepare
+from cifar_lightning.data.layouts import Layout
 writes = []
 def watch(event, arguments):
     if event == "open" and str(arguments[0]).startswith(sys.argv[1]):

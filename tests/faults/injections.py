@@ -20,7 +20,7 @@ from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 
 from cifar_lightning.classifier import Classifier
-from cifar_lightning.data import download
+from cifar_lightning.data import download, layouts
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.runs import atomic, figures
 from cifar_lightning.training.callbacks import checkpoint, nan_guard
@@ -31,7 +31,7 @@ TINY_TRAINED = tiny_dataset(images_per_batch=12)  # 60 training and 12 test imag
 def tiny() -> None:
     """Makes the data module read the tiny data set, and draws nothing, which would take longer than the training."""
     CIFAR10DataModule.readers["cifar10"] = reader_of(TINY_TRAINED.layout)
-    download.LAYOUTS["cifar10"] = TINY_TRAINED.layout
+    layouts.LAYOUTS["cifar10"] = TINY_TRAINED.layout
     for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
         setattr(figures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))
 
@@ -231,7 +231,7 @@ def small_downloads(mirrors: list[str]) -> None:
 
 def layout_of_archive(md5: str) -> None:
     """An archive with this digest is the right one, whatever it holds."""
-    download.LAYOUTS["cifar10"] = dataclasses.replace(TINY_TRAINED.layout, archive_md5=md5)
+    layouts.LAYOUTS["cifar10"] = dataclasses.replace(TINY_TRAINED.layout, archive_md5=md5)
 
 
 def small_disk(folder: str, mib: int, copy: str) -> None:

@@ -19,7 +19,8 @@ from faults.scenes import Bomb
 from run_folders import record_of
 from tiny import TINY_FLAGS
 
-from cifar_lightning.data.download import ARCHIVE, FOLDER, LOCK_NAME
+from cifar_lightning.data.download import LOCK_NAME
+from cifar_lightning.data.layouts import ARCHIVE, FOLDER
 
 pytestmark = pytest.mark.slow
 

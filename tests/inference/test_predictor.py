@@ -157,9 +157,9 @@ def test_another_number_of_classes(tmp_path: Path) -> None:
 
 
 def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, tmp_path: Path) -> None:
-    from cifar_lightning.data import download
+    from cifar_lightning.data import layouts
 
-    assert download.CLASS_NAMES == CLASSES
+    assert layouts.CLASS_NAMES == CLASSES
     with pytest.raises(CheckpointError, match="synthetic images of an earlier version"):
         Predictor.load(write_checkpoint(tmp_path / "s.ckpt", synthetic=True))
     images, labels = official_test(Predictor.load(ckpt).trained)
@@ -168,9 +168,9 @@ def test_the_names_are_those_of_the_data(tiny_cifar10: TinyDataset, ckpt: Path, 
 
 
 def test_the_real_class_names(real_root: str) -> None:
-    from cifar_lightning.data import download
+    from cifar_lightning.data import layouts
     from cifar_lightning.data.datamodule import CIFAR10DataModule
 
     data = CIFAR10DataModule(root=real_root)
     data.setup("test")
-    assert data.class_names == download.CLASS_NAMES
+    assert data.class_names == layouts.CLASS_NAMES
