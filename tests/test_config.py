@@ -256,6 +256,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--seed_everything", "-5"], "seed_everything must be a whole number from 0"),
         (["--trainer.num_nodes", "2"], "trainer.num_nodes 2: start it with torchrun or srun"),
         (["--trainer.sync_batchnorm", "true", "--trainer.accelerator", "cpu"], "trainer.sync_batchnorm needs GPUs"),
+        (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be above 0"),
+        (["--model.optimizer.differentiable", "true"], "model.optimizer: a leaf Variable"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
         (["--config", "null.yaml"], "data.augment: expected settings such as data.augment.flip, got null"),

@@ -77,10 +77,22 @@ class Experiment(LightningCLI):
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )
-            # Made once for its complaints: a rate out of range should not wait until the data are loaded.
+            # For their complaints: a rate out of range should not wait until the data are loaded.
             self.model.configure_optimizers()
+            if verb == "fit":
+                self._try_step()
         except (ValueError, TypeError, RuntimeError, AssertionError, LookupError, MisconfigurationException) as error:
             raise ConfigError(told(constructor_complaint(" ".join(str(error).split())))) from error
+
+    def _try_step(self) -> None:
+        """Lets the optimizer take a step with a parameter of its own, where some of its arguments are used first."""
+        weight = torch.nn.Parameter(torch.zeros(2, 2, device=self.accelerator))
+        weight.grad = torch.zeros_like(weight)
+        optimizer = self.model.make_optimizer([weight])
+        try:
+            optimizer.step(lambda: 0.0)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            raise ValueError(f"model.optimizer: {error}") from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""

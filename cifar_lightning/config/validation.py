@@ -56,6 +56,8 @@ def check_settings(config: Any, verb: str) -> None:
     for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):  # Lightning would divide by them
         if trainer[name] is not None and trainer[name] < 1:
             raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
+    if trainer.val_check_interval == 0:
+        raise ConfigError("trainer.val_check_interval must be above 0; --data.val_size 0 leaves validation out")
     if trainer.strategy not in ("auto", "ddp"):
         raise ConfigError(f"trainer.strategy must be auto or ddp, got {trainer.strategy!r}")
     for name, example in (("data.augment", "flip"), ("model.tta", "views")):
