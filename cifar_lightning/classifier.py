@@ -20,6 +20,7 @@ from cifar_lightning import distributed
 from cifar_lightning.errors import ConfigError, did_you_mean
 from cifar_lightning.metrics import SplitMetrics
 from cifar_lightning.nets.tta import TTA, averaged_logits
+from cifar_lightning.optim.parameters import grouped
 from cifar_lightning.optim.schedules import ProgressLR
 
 Batch = tuple[Tensor, Tensor]  # images (B, 3, 32, 32), labels (B,) or, of mixed images, shares of the classes (B, C)
@@ -279,16 +280,7 @@ class Classifier(LightningModule):
 
     def build_optimizer(self) -> Optimizer:
         """The optimizer over the net's parameters, in groups where `head_lr` or `decay_vectors` tell them apart."""
-        if self.head_lr is None and self.decay_vectors:
-            return self.make_optimizer(self.net.parameters())
-        layers = [module for module in self.net.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        head = set(layers[-1].parameters()) if layers and self.head_lr is not None else set()
-        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-        for parameter in self.net.parameters():
-            is_head, decays = parameter in head, self.decay_vectors or parameter.ndim > 1
-            settings = ({"lr": self.head_lr} if is_head else {}) | ({} if decays else {"weight_decay": 0.0})
-            groups.setdefault((is_head, decays), {"params": [], **settings})["params"].append(parameter)
-        return self.make_optimizer(groups.values())
+        return self.make_optimizer(grouped(self.net, self.head_lr, self.decay_vectors))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of `build_optimizer`, with its scheduler if there is one. Raises ValueError."""

@@ -257,6 +257,8 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--trainer.num_nodes", "2"], "trainer.num_nodes 2: start it with torchrun or srun"),
         (["--trainer.sync_batchnorm", "true", "--trainer.accelerator", "cpu"], "trainer.sync_batchnorm needs GPUs"),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be above 0"),
+        (["--model.scheduler", "StepLR", "--model.scheduler.step_size", "0"], "model.scheduler: integer modulo by zero"),
+        (["--model.optimizer", "LBFGS"], "it may work with --model.channels_last false"),
         (["--model.optimizer.differentiable", "true"], "model.optimizer: a leaf Variable"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),

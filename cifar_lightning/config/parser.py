@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifar_lightning import process, rendezvous
 from cifar_lightning.classifier import Classifier
@@ -26,6 +27,8 @@ from cifar_lightning.config.validation import check_settings
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.errors import CheckpointError, ConfigError
+from cifar_lightning.optim.parameters import stand_ins
+from cifar_lightning.optim.schedules import ProgressLR
 from cifar_lightning.process import silence_known_warnings
 from cifar_lightning.runs import checkpoint, environment, run_dir
 from cifar_lightning.runs.checkpoint import Checkpoint
@@ -85,14 +88,17 @@ class Experiment(LightningCLI):
             raise ConfigError(told(constructor_complaint(" ".join(str(error).split())))) from error
 
     def _try_step(self) -> None:
-        """Lets the optimizer take a step with a parameter of its own, where some of its arguments are used first."""
-        weight = torch.nn.Parameter(torch.zeros(2, 2, device=self.accelerator))
-        weight.grad = torch.zeros_like(weight)
-        optimizer = self.model.make_optimizer([weight])
+        """Lets optimizer and scheduler take a step with small parameters, which some of their arguments meet first."""
+        optimizer, part = self.model.make_optimizer(stand_ins(self.model.net, self.accelerator)), "optimizer"
         try:
             optimizer.step(lambda: 0.0)
-        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-            raise ValueError(f"model.optimizer: {error}") from error
+            part = "scheduler"
+            scheduler = self.model.make_scheduler(optimizer) if self.model.make_scheduler is not None else None
+            if scheduler is not None and not isinstance(scheduler, (ProgressLR, ReduceLROnPlateau)):
+                scheduler.step()
+        except (RuntimeError, TypeError, ValueError, AssertionError, ArithmeticError) as error:
+            hint = "; it may work with --model.channels_last false" if "stride" in str(error) else ""
+            raise ValueError(f"model.{part}: {' '.join(str(error).split())}{hint}") from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lightning's seed flag, without its true and false: every run here has a known seed."""
