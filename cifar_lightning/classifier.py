@@ -76,6 +76,8 @@ class Classifier(LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        if head_lr is not None and head_lr < 0:
+            raise ValueError(f"model.head_lr must be at least 0, got {head_lr}")
         if input_size is not None:
             if input_size < 1:
                 raise ValueError(f"model.input_size must be at least 1, got {input_size}")

@@ -259,6 +259,7 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be above 0"),
         (["--model.scheduler", "StepLR", "--model.scheduler.step_size", "0"], "model.scheduler: integer modulo by zero"),
         (["--model.optimizer", "LBFGS"], "it may work with --model.channels_last false"),
+        (["--model.head_lr", "-1"], "model.head_lr must be at least 0, got -1"),
         (["--model.optimizer.differentiable", "true"], "model.optimizer: a leaf Variable"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
         (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
