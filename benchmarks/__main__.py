@@ -23,6 +23,7 @@ BENCHMARKS = {
     "runner": "what a run costs beside its own time: local processes, and Ray on simulated nodes",
     "many_nodes": "measures nothing: simulates 1,000 runs of the recorded durations on 64 nodes",
     "fault_matrix": "the fault matrix at its full counts",
+    "gpu_day": "all that no CPU can show, on one GPU in forty minutes, piece by piece",
     "guests": "which callbacks, loggers and flags of Lightning `fit` works with",
     "search": "what a search costs beside plain Optuna, and what pruning saves",
     "tables": "measures nothing: writes the tables in README.md and docs/ from results/",

@@ -5,8 +5,8 @@
 trains `OneLayer` (batch 30, Adam, fp32, the Trainer with all else off) once, on one thread, and puts `NanGuard` in
 and takes it out in turn, a block of steps at a time: two trainings differ by more than the guard costs. It prints the
 difference of a step in microseconds of the process's own time, which a busy machine disturbs least. That is the cost on
-a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the device, which no CPU can
-show. The JSON of `fault_matrix` has the same figure.
+a CPU, where the flag is read at once; on a GPU the weights are copied and put back by the device, which `gpu_day`
+measures by the clock. The JSON of `fault_matrix` has the same figure.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.contestants import Minimal, OneLayer, out_of_sight
 from benchmarks.measure import difference, summaries
 from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.training.callbacks.nan_guard import NanGuard
+from cifar_lightning.training.callbacks.timer import synchronise
 from cifar_lightning.training.trainer import NoProfiler
 
 BATCH_SIZE, WARMUP_STEPS, BLOCK_STEPS, ROUNDS = 30, 200, 200, 50
@@ -44,15 +45,22 @@ class Turns(Callback):
         steps = trainer.global_step - WARMUP_STEPS
         if steps < 0 or steps % self.block_steps:
             return
-        now, block = time.process_time(), steps // self.block_steps
+        now, block = _now(trainer.strategy.root_device), steps // self.block_steps
         if block:
             self.us_per_step[NAMES[(block - 1) % 2]].append(1e6 * (now - self._began) / self.block_steps)
         # A new list: Lightning is going through the old one.
         trainer.callbacks = [self.guard, self] if block % 2 else [self]  # type: ignore[attr-defined]
-        self._began = time.process_time()
+        self._began = _now(trainer.strategy.root_device)
 
 
-def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, Any]:
+def _now(device: torch.device) -> float:
+    if device.type == "cpu":
+        return time.process_time()
+    synchronise(device)
+    return time.perf_counter()
+
+
+def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS, accelerator: str = "cpu") -> dict[str, Any]:
     """`us_per_step` of both, and `guard_us`, what the guard costs beside the block without before it, by rounds."""
     torch.set_num_threads(1)
     turns, steps = Turns(NanGuard(), block_steps), WARMUP_STEPS + 2 * rounds * block_steps
@@ -61,7 +69,7 @@ def measure(rounds: int = ROUNDS, block_steps: int = BLOCK_STEPS) -> dict[str, A
     loader = TensorLoader(pixels, torch.randint(0, 10, (len(pixels),)), batch_size=BATCH_SIZE, shuffle=True)
     with out_of_sight():
         trainer = Trainer(
-            accelerator="cpu", devices=1, max_steps=steps, logger=False, enable_checkpointing=False,
+            accelerator=accelerator, devices=1, max_steps=steps, logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, callbacks=[turns.guard, turns],
             profiler=NoProfiler(),
         )  # fmt: skip

@@ -32,8 +32,8 @@ def fit(config: Path, seed: int, logs: Path, *flags: str) -> Path:
 def interval(values: Sequence[float]) -> dict[str, float]:
     """`mean`, and `low` and `high` of its 95% interval (Student's t)."""
     mean = statistics.fmean(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def finished_run(logs: Path) -> RunRecord | None:

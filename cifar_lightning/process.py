@@ -22,6 +22,7 @@ PER_NODE = "CIFAR_LIGHTNING_PER_NODE"  # how many processes Lightning starts on 
 # Each of them asks a run to end: those of Ctrl-C and kill, of a terminal that closes, of Slurm's --signal.
 _POSIX = ("SIGHUP", "SIGUSR1", "SIGUSR2")  # a terminal that closes, and what Slurm's --signal is mostly asked to send
 STOPPING = (signal.SIGINT, signal.SIGTERM, *(getattr(signal, name) for name in _POSIX if hasattr(signal, name)))
+scratch_folders: list[Path] = []
 set_here: set[str] = set()  # names of the environment variables that are ours and not the user's
 
 
@@ -171,8 +172,15 @@ def _write_nowhere(stream: TextIO) -> None:
 def scratch_folder() -> Path:
     """Where another rank writes what rank 0 writes into the run's folder; removed at its end."""
     folder = Path(tempfile.mkdtemp(prefix="cifar-lightning-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    scratch_folders.append(folder)
     return folder
+
+
+@atexit.register
+def remove_scratch_folders() -> None:
+    """What this process will write no more."""
+    while scratch_folders:
+        shutil.rmtree(scratch_folders.pop(), ignore_errors=True)
 
 
 def silence_known_warnings() -> None:

@@ -225,6 +225,7 @@ class _Rendezvous:
             say(failure["line"])
         for signum in earlier:
             signal.signal(signum, signal.SIG_DFL)
+        process.remove_scratch_folders()  # its exit may come too late for that: it is killed when others have ended
         with contextlib.suppress(dist.DistError, OSError):
             self._wait_for_others(self.world_size - (failure["lost"] is not None))
         process.handle_signals(signal.SIG_IGN)  # of a launcher that sees another process end: the exit code counts too

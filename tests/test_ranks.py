@@ -138,6 +138,7 @@ def test_two_processes_stop_together_and_go_on(tmp_path: Path, monkeypatch: pyte
     )  # told at step 184, the 20th of the second epoch, and notes are compared every 50
     seen = content["state_dict"]["train_metrics.count"]
     assert seen == 50 * 30
+    assert not list(Path("scratch").glob("cifar-lightning-*"))
     command("fit", "--ckpt", str(only_run("cut") / "checkpoints" / "last.ckpt"))
     whole, cut = only_run("whole"), only_run("cut")
     for name, value in weights(whole).items():
