@@ -189,7 +189,7 @@ def test_the_commands_of_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     state = resnet18().state_dict()
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *arguments, **settings: state)
-    text = (Path(__file__).parent.parent / "docs" / "use.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent / "docs" / "nets.md").read_text(encoding="utf-8")
     commands = text.partition("<!-- nets -->")[2].partition("<!-- end of nets -->")[0].strip("\n`").splitlines()
     assert len(commands) == 5
     for command in commands:

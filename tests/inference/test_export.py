@@ -79,7 +79,7 @@ def test_a_run_s_file_is_called_after_it(run: Run, ckpt: Path) -> None:
 @pytest.mark.parametrize("package", ["onnxruntime", "torch"])
 def test_the_docs_show_how_to_use_a_file(package: str, run: Run, ckpt: Path) -> None:
     pytest.importorskip(package, reason=f"needs {package}: pip install -e '.[export]'")
-    text = (Path(__file__).parents[2] / "docs" / "use.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if f"import {package}\n" in block)
     assert len([line for line in code.splitlines() if line]) == 6
     Image.new("RGB", (80, 60), "red").save("cat.png")
