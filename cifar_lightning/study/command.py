@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
     if failed or failed_now:
         raise UserError(
             f"{max(failed, failed_now)} of {len(tasks)} runs failed; their logs are "
-            f"{logs}/<system>/s<seed>.log; --retry-failed runs them once more"
+            f"{logs}/<system>/s<seed>.log, with --index where the job printed; --retry-failed runs them once more"
         )
     return 0
 

@@ -6,16 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from study.fakes import BASE as SHORT
+
 from cifar_lightning.runner.job import Job
 
-BASE = """\
-model:
-  net:
-    class_path: cifar_lightning.nets.report_cnn.ReportCNN
-    init_args: {channels: [4, 4, 8], hidden_features: [8, 8]}
-data: {source: sample, val_size: 0, batch_size: 32}
-trainer: {max_epochs: 6, limit_train_batches: 8, accelerator: cpu}
-"""
+BASE = SHORT.replace("max_epochs: 3", "max_epochs: 6").replace("limit_train_batches: 4", "limit_train_batches: 8")
+
 SPACE = """\
   model.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}
   data.batch_size: {low: 16, high: 64, step: 16}
