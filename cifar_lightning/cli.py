@@ -125,9 +125,6 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
-    for argument in arguments:
-        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
-            raise ConfigError(f"the argument {argument} is no UTF-8; PYTHONUTF8=1 in the environment reads it as such")
     name, *rest = arguments
     if name == "bench":
         raise ConfigError("bench is now: python -m benchmarks (from a checkout)")

@@ -39,7 +39,9 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_argument_that_the_locale_has_not_decoded(capsys: pytest.CaptureFixture[str]) -> None:
     """What Python makes of a name in UTF-8 under `PYTHONUTF8=0 LC_ALL=C`."""
     assert cli.main(["fit", "--config", "na\udcc3\udcafve.yaml"]) == 2
-    assert capsys.readouterr().err.startswith(r"error: the argument na\udcc3\udcafve.yaml is no UTF-8; PYTHONUTF8=1")
+    assert capsys.readouterr().err.startswith(
+        r"error: the argument na\udcc3\udcafve.yaml is no UTF-8 here; PYTHONUTF8=1"
+    )
 
 
 def test_no_more_threads(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,9 @@ class Invocation:
     @classmethod
     def read(cls, arguments: list[str]) -> "Invocation":
         """Splits argv and reads every file that --config names. Raises ConfigError where one of them is wrong."""
+        for argument in arguments:  # all of them go into run.json, which is UTF-8
+            if any("\ud800" <= letter <= "\udfff" for letter in argument):
+                raise ConfigError(f"the argument {argument} is no UTF-8 here; PYTHONUTF8=1 may let Python read it so")
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--ckpt", nargs="?", const="last")
         parser.add_argument("-c", "--config", action="append", default=[])
