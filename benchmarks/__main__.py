@@ -14,6 +14,7 @@ BENCHMARKS = {
     "speed": "accuracy and time of a speed recipe over its seeds, beside a rival's training",
     "rivals": "the seconds of one rival's training, as `speed` times it",
     "race": "validation accuracy against seconds of training, as a figure",
+    "trials": "a change of a speed recipe, tried on the validation split and kept on record",
     "ablation": "what each part of a speed recipe adds to its accuracy",
     "augmentation": "what each augmentation adds to a training step",
     "precision": "whether bf16 costs accuracy",

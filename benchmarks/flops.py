@@ -8,6 +8,7 @@ them up as the recipe trains and tests, and writes `results/flops.json`. Counted
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ TRAINING_IMAGES, TEST_IMAGES = 50_000, 10_000
 PUBLISHED = {"airbench94_muon (Jordan's own figure, github.com/KellerJordan/cifar10-airbench)": 0.29e15}
 
 
-def recipe(config: Path) -> dict[str, Any]:
-    """The counts of a recipe and what its whole training and test, without test-time augmentation, come to."""
-    experiment = Experiment("fit", ["--config", str(config), "--trainer.precision=32-true"])
+def recipe(config: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """The counts of a recipe with these flags, and what its training and its test without TTA come to."""
+    experiment = Experiment("fit", ["--config", str(config), *flags, "--trainer.precision=32-true"])
     data, trainer = experiment.datamodule, experiment.config.trainer
     per_epoch = math.ceil((TRAINING_IMAGES - data.val_size) / data.batch_size)
     steps = trainer.max_epochs * min(per_epoch, trainer.limit_train_batches or per_epoch)
