@@ -17,6 +17,7 @@ def fake_fit(config: Path, seed: int, logs: Path, *flags: str) -> Path:
     folder = logs / "cpu78" / f"run-s{seed}"
     folder.mkdir(parents=True)
     record = {"recipe": "cpu78", "seed": seed, "status": "finished", "commit": "a" * 40, "dirty": False}
+    record |= {"versions": {"torch": "2"}, "hardware": {"threads": 2}}
     (folder / "run.json").write_text(json.dumps(record | {"timings": {"train_s": 10.0 + seed}, "precision": "32-true"}))
     score = {"accuracy": 0.9, "tta": {"accuracy": 0.92 + 0.01 * seed}}
     (folder / "validate.json").write_text(json.dumps(score))
