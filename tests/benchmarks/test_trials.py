@@ -27,6 +27,7 @@ def fake_fit(config: Path, seed: int, logs: Path, *flags: str) -> Path:
 @pytest.fixture(autouse=True)
 def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
     monkeypatch.setattr(trials, "fit", fake_fit)
     monkeypatch.setattr(trials, "require_commit", lambda: None)
     monkeypatch.setattr(trials.subprocess, "run", lambda *arguments, **options: None)
