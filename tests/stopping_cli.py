@@ -5,6 +5,8 @@ import signal
 import sys
 from typing import Any
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the true command does before it loads torch
+
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.cli import main
 
