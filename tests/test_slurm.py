@@ -157,10 +157,25 @@ def test_the_training_script_of_the_docs_is_queued_again_and_goes_on(cluster: No
     assert len(record_of(only_run(f"runs/{job}"))["resumed"]) == 1
 
 
+def test_the_torchrun_script_of_the_docs_is_queued_again_and_goes_on(cluster: None) -> None:
+    """Its only epoch is long, so that the checkpoint it goes on from can only be that of the signal."""
+    flags = " ".join([*SMALL, "--trainer.max_epochs=1", "--data.batch_size=4", "--trainer.limit_train_batches=1.0"])
+    words = {"fit": f"fit {flags}", "4": "1", "$HEAD:29500": f"127.0.0.1:{free_port()}"}
+    job = submitted(1, "--ntasks-per-node=1", "--gres=none", **words)
+    output = Path(f"slurm-{job}.out")
+    wait_until_written(output, "\nall ")
+    time.sleep(2)  # the first steps
+    subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
+    wait_until_queued_again(job)
+    wait_until_written(output, "\ntest ")
+    assert output.read_text().count("epoch   1/1") == 1
+    assert len(record_of(only_run(f"runs/{job}"))["resumed"]) == 1
+
+
 def test_the_array_of_the_docs_is_the_runs_of_a_study(cluster: None) -> None:
     base = BASE.replace("max_epochs: 3", "max_epochs: 40").replace("limit_train_batches: 4", "limit_train_batches: 20")
     study = write_study("systems:\n  one: {config: base.yaml, seeds: [0, 1]}\n", base=base)
-    job = submitted(1, "--array=0-1", "--cpus-per-task=1", report=str(study), **{"4": "1"})
+    job = submitted(2, "--array=0-1", "--cpus-per-task=1", report=str(study), **{"4": "1"})
     outputs = [Path(f"slurm-{job}_{index}.out") for index in (0, 1)]
     wait_until_written(outputs[0], "epoch   1/40")
     subprocess.run(["scancel", "--signal=TERM", f"{job}_0"], check=True)
