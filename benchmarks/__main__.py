@@ -27,6 +27,7 @@ BENCHMARKS = {
     "gpu_day": "all that no CPU can show, on one GPU in forty minutes, piece by piece",
     "guests": "which callbacks, loggers and flags of Lightning `fit` works with",
     "search": "what a search costs beside plain Optuna, and what pruning saves",
+    "ladder": "measures nothing: draws every recipe and its rivals, seconds against accuracy",
     "tables": "measures nothing: writes the tables in README.md and docs/ from results/",
     "make_sample": "measures nothing: writes the sample in the package from the official files",
     "make_pretrained": "measures nothing: writes the trained weights in the package from two runs",

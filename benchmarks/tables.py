@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import FIGURES
+from benchmarks.ladder import rungs
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.atomic import write_text
 from cifar_lightning.runs.environment import place
@@ -42,24 +43,17 @@ MARKS = re.compile(
 
 
 def main_table(results: Path) -> str:
-    """The results in short: the report's final model, and every recorded speed recipe."""
-    lines = ["| recipe | n | test accuracy | with TTA | time | machine |", "|---|--:|--:|--:|--:|---|"]
-    files = sorted(study_folder(results, REPORT.name, "final").glob("*.json"))
-    runs = [content.run for content in map(read_run, files) if content.run.status == "finished"]
-    accuracies = [100 * run.metrics["test"]["accuracy"] for run in runs]
-    minutes = statistics.median(run.timings["train_s"] for run in runs) / 60
-    machines = ", ".join(sorted({f"{place(run.hardware)}, {run.precision}" for run in runs}))
-    report = f"{statistics.mean(accuracies):.2f}% ± {statistics.stdev(accuracies):.2f}"
-    name = "[report/final](configs/report/final.yaml), the report's CNN (its figure: 78.34%)"
-    lines.append(f"| {name} | {len(runs)} | {report} |  | {minutes:.0f} min | {machines} |")
-    for path in sorted(results.glob("speed_*.json")):
-        result, recipe = _read(path), path.stem.removeprefix("speed_")
-        plain, tta = (
-            "{mean:.2%} ± {sd:.2f}".format(mean=value["mean"], sd=100 * value["sd"])
-            for value in (result["test_accuracy"], result["test_accuracy_tta"])
-        )
-        cells = [f"[{recipe}](configs/speed/{recipe}.yaml)", str(result["n"]), plain, tta]
-        cells += [f"{result['median_s']['total_tta_s']:,.0f} s", f"{place(result['hardware'])}, {result['precision']}"]
+    """The results in short: a line per rung of the ladder."""
+    lines = ["| training | n | test accuracy | with TTA | time | machine |", "|---|--:|--:|--:|--:|---|"]
+    for rung in rungs(results):
+        cells = [f"{rung.name} (its author's accuracy)", ""]
+        if rung.n:
+            config = rung.name if rung.name.startswith("report/") else f"speed/{rung.name}"
+            cells = [f"[{rung.name}](configs/{config}.yaml)", str(rung.n)]
+        for score in (rung.plain, rung.tta):
+            deviation = f" ± {100 * score.sd:.2f}" if score and score.sd is not None else ""
+            cells.append(f"{score.accuracy:.2%}{deviation}" if score else "")
+        cells += [f"{rung.last.seconds:,.0f} s", rung.machine]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
