@@ -54,7 +54,7 @@ def plain_dataset(bench: Workbench, augmented: bool) -> CIFAR10:
     if augmented:
         crop = transforms.RandomCrop(32, padding=PADDING, padding_mode="reflect")
         steps = [crop, transforms.RandomHorizontalFlip(), *steps]
-    return bench.data.dataset_class(bench.data.root.path, train=True, transform=transforms.Compose(steps))
+    return CIFAR10(bench.data.root.path, train=True, transform=transforms.Compose(steps))
 
 
 def plain_loader(bench: Workbench, dataset: CIFAR10, batch_size: int, workers: int, batches: int) -> DataLoader[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data.official_format import TinyDataset, reader_of, tiny_dataset
+from data.official_format import TinyDataset, tiny_dataset
 from tiny import TINY_FLAGS
 
 # A shell starts its background jobs with Ctrl-C ignored, nohup with SIGHUP ignored, and so what they start; tests send
@@ -52,9 +52,7 @@ def real_root() -> str:
 def tiny_cifar10(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """Makes the data module read 60 + 12 noise images in the official format from $CIFAR10_ROOT."""
     from cifar_lightning.data import layouts
-    from cifar_lightning.data.datamodule import CIFAR10DataModule
 
-    monkeypatch.setitem(CIFAR10DataModule.readers, "cifar10", reader_of(TINY_BATCHES.layout))
     monkeypatch.setitem(layouts.LAYOUTS, "cifar10", TINY_BATCHES.layout)
     monkeypatch.setenv("CIFAR10_ROOT", str(TINY_BATCHES.write_folder(tmp_path / "cifar10")))
     return TINY_BATCHES

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from data.official_format import TinyDataset, reader_of, tiny_cifar100
+from data.official_format import TinyDataset, tiny_cifar100
 from torchvision.datasets import CIFAR100
 
 from cifar_lightning.config.parser import Experiment
@@ -31,7 +31,6 @@ FLAG = "--data.dataset=cifar100"
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinyDataset:
     """200 + 100 noise images of 100 classes in $CIFAR100_ROOT."""
-    monkeypatch.setitem(CIFAR10DataModule.readers, "cifar100", reader_of(TINY.layout))
     monkeypatch.setitem(layouts.LAYOUTS, "cifar100", TINY.layout)
     monkeypatch.setenv("CIFAR100_ROOT", str(TINY.write_folder(tmp_path / "cifar100")))
     return TINY

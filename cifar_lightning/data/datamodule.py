@@ -1,17 +1,16 @@
 """CIFAR10DataModule: the official files, or the sample in the package, as splits in memory and loaders over them."""
 
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torchvision.datasets import CIFAR10, CIFAR100
 
 from cifar_lightning.data import download
 from cifar_lightning.data.layouts import LAYOUTS
 from cifar_lightning.data.loader import NO_AUGMENTATION, TensorLoader
+from cifar_lightning.data.official import read_official
 from cifar_lightning.data.sample import SAMPLE_TEST_IMAGES, load_sample
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError, OutputError
@@ -83,8 +82,6 @@ class CIFAR10DataModule(LightningDataModule):
     Raises ValueError: a size is out of range, or the sample is asked for and cannot be had.
     """
 
-    readers: ClassVar[dict[str, type[CIFAR10]]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}  # of official files
-
     def __init__(
         self,
         root: str | None = None,
@@ -109,7 +106,7 @@ class CIFAR10DataModule(LightningDataModule):
         if dataset != "cifar10" and source == "sample":
             raise ValueError(f"data.source sample is of CIFAR-10 alone: leave it out, or data.dataset {dataset}")
         self.dataset = dataset
-        self.layout, self.dataset_class = LAYOUTS[dataset], self.readers[dataset]
+        self.layout = LAYOUTS[dataset]
         self.root = download.resolve_root(root, self.layout)
         self.batch_size = batch_size
         self.val_size = val_size
@@ -220,13 +217,10 @@ class CIFAR10DataModule(LightningDataModule):
     def _read(self, train: bool) -> Split:
         if self.is_sample:
             images, labels, _, self.class_names = load_sample(train)
-        else:
-            root = self.root.path
-            try:
-                dataset = self.dataset_class(root, train=train)  # checks every MD5 before it unpickles anything
-            except (RuntimeError, OSError) as error:
-                download.verify(root, self.layout)  # names the file and the fix
-                raise DataError(f"{root}: {error}") from error
-            images, labels = dataset.data, np.asarray(dataset.targets, dtype=np.int64)
-            self.class_names = tuple(dataset.classes)
-        return torch.from_numpy(images), torch.from_numpy(labels)
+            return torch.from_numpy(images), torch.from_numpy(labels)
+        root, self.class_names = self.root.path, self.layout.class_names
+        try:
+            return read_official(root / self.layout.folder, self.layout, train)
+        except (DataError, OSError) as error:
+            download.verify(root, self.layout)  # names the file and the fix
+            raise DataError(f"{root}: {error}") from error

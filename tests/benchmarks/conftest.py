@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from data.official_format import TinyDataset
+from data.official_format import TinyDataset, reader_of
 from small import TINY
 
+from benchmarks import data_path
 from benchmarks.__main__ import main
 from benchmarks.workbench import Workbench, find_data
 
@@ -15,7 +16,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def bench(tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+def tiny_rival(tiny_cifar10: TinyDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision reads the tiny data set too."""
+    monkeypatch.setattr(data_path, "CIFAR10", reader_of(tiny_cifar10.layout))
+
+
+@pytest.fixture
+def bench(tiny_rival: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     from matplotlib.figure import Figure
 
     from cifar_lightning.runs import figures
@@ -34,7 +41,7 @@ def bench(tiny_cifar10: TinyDataset, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def benchmark(run: Run, capfd: pytest.CaptureFixture[str]) -> Run:
+def benchmark(run: Run, tiny_rival: None, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs a benchmark in the folder of `run`; returns exit code, stdout and stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:

@@ -1,5 +1,7 @@
 """Splits, loaders and complaints of CIFAR10DataModule on tiny files in the official format."""
 
+import os
+import pickle
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data.official_format import CLASSES, FOLDER, TinyDataset
+from data.official_format import CLASSES, FOLDER, TinyDataset, reader_of
 from torchvision.datasets import CIFAR10
 
-from cifar_lightning.data import datamodule
+from cifar_lightning.data import datamodule, layouts
 from cifar_lightning.data.datamodule import CIFAR10DataModule, fits, stratified_split
 from cifar_lightning.data.loader import TensorLoader
+from cifar_lightning.data.official import read_official
 from cifar_lightning.data.sample import load_sample
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.errors import ConfigError, DataError
@@ -44,14 +47,50 @@ def loaded(stage: str = "fit", **settings: object) -> CIFAR10DataModule:
     return data
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_the_official_files_read_as_by_torchvision(tiny_cifar10: TinyDataset, train: bool) -> None:
+    root, layout = Path(os.environ["CIFAR10_ROOT"]), tiny_cifar10.layout
+    images, labels = read_official(root / FOLDER, layout, train)
+    theirs = reader_of(layout)(root, train=train)
+    np.testing.assert_array_equal(images, theirs.data)
+    assert images.is_contiguous()
+    assert labels.tolist() == theirs.targets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False])
+def test_the_real_files_read_as_by_torchvision(real_root: str, train: bool) -> None:
+    images, labels = read_official(Path(real_root) / FOLDER, layouts.CIFAR10, train)
+    theirs = CIFAR10(real_root, train=train)
+    np.testing.assert_array_equal(images, theirs.data)
+    assert labels.tolist() == theirs.targets
+
+
+def test_a_file_whose_md5_is_wrong_is_not_unpickled(tiny_cifar10: TinyDataset, tmp_path: Path) -> None:
+    (Path(os.environ["CIFAR10_ROOT"]) / FOLDER / "data_batch_2").write_bytes(
+        pickle.dumps(Trap(tmp_path / "opened"), protocol=2)
+    )
+    with pytest.raises(DataError, match="data_batch_2 is damaged"):
+        loaded()
+    assert not (tmp_path / "opened").exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
 def test_splits_come_from_the_official_files(tiny_cifar10: TinyDataset) -> None:
     data = loaded()
     data.setup("test")
     assert data.sizes == {"train": 40, "val": 20, "test": 12}
     assert data.class_names == CLASSES
     # The first test image is the first row of test_batch, channel after channel.
-    import pickle
-
     row = pickle.loads(tiny_cifar10.files["test_batch"])["data"][0]
     images, labels = data.images_of("test")
     assert np.array_equal(images[0].numpy().transpose(2, 0, 1).reshape(-1), row)

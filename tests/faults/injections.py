@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data.official_format import TINY, reader_of, tiny_dataset
+from data.official_format import TINY, tiny_dataset
 from lightning.pytorch import Callback
 from matplotlib.figure import Figure
 
@@ -30,7 +30,6 @@ TINY_TRAINED = tiny_dataset(images_per_batch=12)  # 60 training and 12 test imag
 
 def tiny() -> None:
     """Makes the data module read the tiny data set, and draws nothing, which would take longer than the training."""
-    CIFAR10DataModule.readers["cifar10"] = reader_of(TINY_TRAINED.layout)
     layouts.LAYOUTS["cifar10"] = TINY_TRAINED.layout
     for figure in ("sample_grid", "curves", "confusion", "worst_mistakes"):
         setattr(figures, figure, lambda *arguments, **settings: Figure(figsize=(1, 1)))

@@ -75,8 +75,10 @@ def damage(name: str, how: str) -> None:
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
-@pytest.mark.parametrize("name", ["data_batch_3", "batches.meta"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("data_batch_3", "missing"), ("data_batch_3", "cut"), ("data_batch_3", "flipped"), ("batches.meta", "missing")],
+)
 def test_a_bad_file_is_named_with_the_command_that_mends_it(cli: ForkServer, name: str, how: str) -> None:
     damage(name, how)
     before = state_of(Path("data"))
