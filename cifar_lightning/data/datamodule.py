@@ -167,12 +167,10 @@ class CIFAR10DataModule(LightningDataModule):
                     f"data.batch_size {self.batch_size} is above the {len(train)} training images; "
                     f"give at most {len(train)}"
                 )
-            # index_select, unlike images[...], gives contiguous images, whatever the order of the memory it reads.
             self._splits["train"] = images.index_select(0, train), labels[train]
             self._splits["val"] = images.index_select(0, val), labels[val]
         if stage in ("test", "predict") and "test" not in self._splits:
-            images, labels = self._read(train=False)
-            self._splits["test"] = images.contiguous(), labels
+            self._splits["test"] = self._read(train=False)
 
     def train_dataloader(self) -> TensorLoader:
         """Batches of the training split, augmented, in a new order each epoch. Raises ValueError."""

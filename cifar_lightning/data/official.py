@@ -21,7 +21,7 @@ THREADS = 2  # MD5 and copies leave Python's lock; with more the disk is the lim
 
 
 def read_official(folder: Path, layout: Layout, train: bool) -> tuple[Tensor, Tensor]:
-    """Images, uint8 (N, 32, 32, 3), and labels, int64 (N,), of the training or the test set in `folder`, in the official order.
+    """The training or the test set in `folder`: images, uint8 (N, 32, 32, 3), and labels, int64 (N,), in their order.
 
     A pickle can run code, so no file is opened as one before its MD5 is right.
 
@@ -42,9 +42,7 @@ def read_official(folder: Path, layout: Layout, train: bool) -> tuple[Tensor, Te
         # Pickles of Python 2: their strings, the images among them, are bytes.
         loaded = pickle.loads(content, encoding="bytes")
         batch: dict[str, Any] = {key if isinstance(key, str) else key.decode(): loaded[key] for key in loaded}
-        some_images[:] = (
-            batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        )  # channel after channel, row after row
+        some_images[:] = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # stored channel by channel
         some_labels[:] = batch["labels" if "labels" in batch else "fine_labels"]
 
     with ThreadPoolExecutor(THREADS) as pool:
