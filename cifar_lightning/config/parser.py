@@ -89,11 +89,13 @@ class Experiment(LightningCLI):
 
     def _try_step(self) -> None:
         """Lets optimizer and scheduler take a step with small parameters, which some of their arguments meet first."""
-        optimizer, part = self.model.make_optimizer(stand_ins(self.model.net, self.accelerator)), "optimizer"
+        optimizer, part = self.model.make_optimizer(stand_ins(self.model.net, self.accelerator)), "scheduler"
         try:
+            # Before the optimizer's step, as in training: else torch warns that it has seen none.
+            scheduler = self.model.make_scheduler(optimizer) if self.model.make_scheduler is not None else None
+            part = "optimizer"
             optimizer.step(lambda: 0.0)
             part = "scheduler"
-            scheduler = self.model.make_scheduler(optimizer) if self.model.make_scheduler is not None else None
             if scheduler is not None and not isinstance(scheduler, (ProgressLR, ReduceLROnPlateau)):
                 scheduler.step()
         except (RuntimeError, TypeError, ValueError, AssertionError, ArithmeticError) as error:
