@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,8 +133,10 @@ def our_experiment(bench: Workbench, span: Span, *flags: str) -> Experiment:
     )
 
 
-def ours(bench: Workbench, experiment: Experiment, span: Span) -> float:
-    """The full `fit` pipeline, with its progress bar; seconds per step.
+def ours(
+    bench: Workbench, experiment: Experiment, span: Span, prepare: Callable[[Trainer], None] = lambda trainer: None
+) -> float:
+    """The full `fit` pipeline, with its progress bar; seconds per step. `prepare` gets the Trainer before it runs.
 
     Raises:
         KeyboardInterrupt: a signal came; a benchmark has no checkpoint to go on with.
@@ -143,6 +145,7 @@ def ours(bench: Workbench, experiment: Experiment, span: Span) -> float:
     stopwatch = Stopwatch(span, bench.device)
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder, out_of_sight():
         trainer = assemble(experiment, Path(folder), record, {}).trainer
+        prepare(trainer)
         trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:

@@ -92,10 +92,13 @@ def _profile(content: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _overhead(content: dict[str, Any]) -> Iterator[Figure]:
+    parts = ", ".join(f"{name} {value_text(part, 'us')}" for name, part in content.get("parts_us", {}).items())
     for key, name in (("trainer", "the Trainer's loop"), ("ours", "what `fit` adds to it")):
         shares = [f"{share[key]:.1%} at batch {size}" for size, share in content["share_of_step"].items()]
         fastest = value_text(content["fastest_us"][key], "us")
         beside = f"fastest rounds: {fastest}; of the CNN's step: {', '.join(shares)}"
+        if key == "ours" and parts:
+            beside += f"; of it in our code: {parts}"
         yield Figure(f"overhead of a step, one-layer net, {name}", content[f"{key}_us"], "us", beside)
 
 

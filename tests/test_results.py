@@ -175,7 +175,7 @@ def test_fields_of_a_later_version_survive(tmp_path: Path) -> None:
 
 
 def test_a_run_that_a_study_has_published_is_no_row_of_the_recipes(tmp_path: Path) -> None:
-    """The other runs of the recipe `final` are the report's, under its name; the row of the table is the recorded one's."""
+    """The study's runs of the recipe `final` stand under the study's name; the table's row is the recorded one's."""
     rows = [files.run for path, files in results.read_results(PROJECT / "results") if files.run.recipe == "final"]
     assert [run.started_at[:10] for run in rows] == ["2026-11-23"]
     assert sum(path.parent.name == "report-final" for path in ARCHIVE) >= 3

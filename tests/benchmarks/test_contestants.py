@@ -94,6 +94,10 @@ def test_the_overhead_s_loops_train_one_layer(bench: Workbench, monkeypatch: pyt
     assert result["ours_us"]["values"][first] == values[step.OURS][first] - values[step.OFF][first]
     assert result["share_of_step"]["8"]["step_us"] == pytest.approx(10_000)
     assert result["share_of_step"]["8"]["ours"] == pytest.approx(result["ours_us"]["median"] / 10_000)
+    parts = result["parts_us"]
+    assert {"NanGuard", "RunTimer", "metrics"} < set(parts)
+    assert list(parts.values()) == sorted(parts.values(), reverse=True)
+    assert min(parts.values()) > 0
     assert OneLayer()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 

@@ -90,6 +90,7 @@ CONTENT: dict[str, Any] = {
     "overhead": {
         "trainer_us": summary(200.0, 250.0, 300.0),
         "ours_us": summary(50.0, 60.0, 70.0),
+        "parts_us": {"NanGuard": 26.2, "metrics": 16.0},
         "fastest_us": {"trainer": 190.0, "ours": 45.0},
         "share_of_step": {"30": {"step_us": 15_000.0, "trainer": 0.0167, "ours": 0.004}},
     },
@@ -118,6 +119,11 @@ def test_the_table_of_bench_says_what_its_file_says(tmp_path: Path) -> None:
     assert (
         "| overhead of a step, one-layer net, the Trainer's loop | 250 µs | 200 µs to 300 µs | 3 | "
         "fastest rounds: 190 µs; of the CNN's step: 1.7% at batch 30 |  |"
+    ) in lines
+    assert (
+        "| overhead of a step, one-layer net, what `fit` adds to it | 60 µs | 50 µs to 70 µs | 3 | "
+        "fastest rounds: 45 µs; of the CNN's step: 0.4% at batch 30; of it in our code: NanGuard 26 µs, metrics 16 µs "
+        "|  |"
     ) in lines
     assert (
         "| matrix products' share of the step's time, batch 128 | 60% | 60% to 60% | 1 | "
