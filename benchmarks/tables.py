@@ -185,7 +185,8 @@ def augmentation_table(results: Path) -> str:
         shown = f"{times['median']:.2f} ({times['min']:.2f} to {times['max']:.2f})" if times else ""
         lines.append(f"| {name} | {step['median']:.1f} ms | {shown} |")
     machine = f"{place(result['hardware'])}, {result['precision']}, torch {result['versions']['torch']}"
-    return "\n".join([*lines, "", f"Medians of rounds in turn, batch {result['batch_size']}, {machine}."])
+    conditions = f"Medians of rounds in turn, batch {result['batch_size']}, {machine}."
+    return "\n".join([*lines, "", f"{conditions} A ratio is the median of the rounds' own ratios."])
 
 
 def predict_table(results: Path) -> str:

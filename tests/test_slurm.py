@@ -147,7 +147,7 @@ def wait_until_queued_again(job: str) -> None:
 
 def test_the_training_script_of_the_docs_is_queued_again_and_goes_on(cluster: None) -> None:
     flags = " ".join([*SMALL, "--trainer.max_epochs=6"])
-    job = submitted(0, "--ntasks-per-node=1", "--gres=none", fit=f"fit {flags}")
+    job = submitted(0, "--ntasks-per-node=1", "--gres=none", **{"fit": f"fit {flags}", "128": "500"})
     output = Path(f"slurm-{job}.out")
     wait_until_written(output, "epoch   1/6")
     subprocess.run(["scancel", "--signal=USR1", job], check=True)
@@ -159,8 +159,8 @@ def test_the_training_script_of_the_docs_is_queued_again_and_goes_on(cluster: No
 
 def test_the_torchrun_script_of_the_docs_is_queued_again_and_goes_on(cluster: None) -> None:
     """Its only epoch is long, so that the checkpoint it goes on from can only be that of the signal."""
-    flags = " ".join([*SMALL, "--trainer.max_epochs=1", "--data.batch_size=4", "--trainer.limit_train_batches=1.0"])
-    words = {"fit": f"fit {flags}", "4": "1", "$HEAD:29500": f"127.0.0.1:{free_port()}"}
+    flags = " ".join([*SMALL, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1.0"])
+    words = {"fit": f"fit {flags}", "4": "1", "128": "4", "$HEAD:29500": f"127.0.0.1:{free_port()}"}
     job = submitted(1, "--ntasks-per-node=1", "--gres=none", **words)
     output = Path(f"slurm-{job}.out")
     wait_until_written(output, "\nall ")
