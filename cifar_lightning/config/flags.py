@@ -40,7 +40,7 @@ OWN_FLAGS: dict[str, Flag] = {  # that are no constructor's
     "config": (None, "a recipe's name or a YAML file; of several, later beats earlier"),
     "ckpt": (
         None,
-        "the run to go on with or to score: a path, best, last (alone: last), pretrained",
+        "the run to go on with or to score: a path, best, last (alone: last); to score or use, pretrained too",
     ),
     "seed_everything": (0, "of weights, dropout and training order"),
     "final_test": (True, "score the last weights on the test set at the end"),
