@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -93,7 +94,7 @@ class Classifier(LightningModule):
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.label_smoothing = label_smoothing
-        self.tta = tta
+        self.tta = TTA(**tta) if isinstance(tta, dict) else tta  # as a checkpoint holds it
         self.max_steps: int | None = None  # of the whole training, where it is limited by steps
         self.evaluation_tta: TTA | None = None  # views averaged in the next evaluation; `evaluate.score` sets it
         self.validated: dict[str, float] = {}  # this epoch's last validation, also one from before a resume
@@ -101,8 +102,12 @@ class Classifier(LightningModule):
         self.lr: float | None = None  # in place of the optimizer's: what Lightning's LearningRateFinder found
         self.logs = True  # to the Trainer's loggers and bar; `fit` has curves of its own
         self._random: dict[str, Any] | None = None  # of a checkpoint, until the training goes on
-        plain = {"label_smoothing": label_smoothing, "channels_last": channels_last, "compile": compile}
-        self.save_hyperparameters({"net": described(net), "scheduler_interval": scheduler_interval, **plain})
+        plain = {
+            "scheduler_interval": scheduler_interval, "input_size": input_size, "freeze": freeze, "head_lr": head_lr,
+            "decay_vectors": decay_vectors, "channels_last": channels_last, "compile": compile,
+            "label_smoothing": label_smoothing, "tta": asdict(self.tta),
+        }  # fmt: skip
+        self.save_hyperparameters({"net": described(net), **plain})
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

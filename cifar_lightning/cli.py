@@ -73,7 +73,12 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     threading.excepthook = _on_thread_error
     with contextlib.ExitStack() as held:
-        if not process.is_rank_zero():  # the same work in silence
+        try:
+            speaks = process.is_rank_zero()
+        except ConfigError as error:  # of a launcher's variables
+            _say(str(error))
+            return error.exit_code
+        if not speaks:  # the same work in silence
             held.enter_context(contextlib.redirect_stdout(held.enter_context(open(os.devnull, "w"))))
         try:
             return _dispatch(arguments)

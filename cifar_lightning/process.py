@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from cifar_lightning.errors import ConfigError
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's mallopt(3)
 KEPT_BYTES = (2**30, 2**25)  # glibc before 2.35 takes no more than 32 MiB
 PER_NODE = "CIFAR_LIGHTNING_PER_NODE"  # how many processes Lightning starts on a node; set for them
@@ -75,22 +77,35 @@ def launcher() -> Launcher | None:
 
     A job's variables without srun (sbatch's script, a shell of salloc) say nothing about this process; a step of one
     task, such as a shell, has no others.
+
+    Raises ConfigError: a variable of theirs is missing, or no number.
     """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
-        return Launcher("torchrun", *(int(env[name]) for name in ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE")))
-    if "SLURM_STEP_ID" not in env or int(env.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return Launcher("torchrun", *map(_number, ("RANK", "WORLD_SIZE", "GROUP_WORLD_SIZE")))
+    if "SLURM_STEP_ID" not in env or _number("SLURM_STEP_NUM_TASKS", "1") == 1:
         return None
-    return Launcher("srun", *(int(env[f"SLURM_{name}"]) for name in ("PROCID", "STEP_NUM_TASKS", "STEP_NUM_NODES")))
+    return Launcher("srun", *map(_number, ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES")))
 
 
 def rank() -> int:
-    """This process's number among those of its run; known before torch is loaded."""
+    """This process's number among those of its run; known before torch is loaded. Raises ConfigError as `launcher`."""
     found = launcher()
     if found is not None:
         return found.rank
-    node, local, per_node = (os.environ.get(name, "0") for name in ("NODE_RANK", "LOCAL_RANK", PER_NODE))
-    return int(node) * max(1, int(per_node)) + int(local)
+    node, local, per_node = (_number(name, "0") for name in ("NODE_RANK", "LOCAL_RANK", PER_NODE))
+    return node * max(1, per_node) + local
+
+
+def _number(name: str, default: str | None = None) -> int:
+    value = os.environ.get(name, default)
+    if value is None or not value.isdecimal():
+        seen = "is not set" if value is None else f"is {value!r}"
+        raise ConfigError(
+            f"the environment variable {name} {seen}, which holds a number where torchrun or srun starts a run; "
+            "unset these variables to train in one process"
+        )
+    return int(value)
 
 
 def is_rank_zero() -> bool:
@@ -188,6 +203,7 @@ def silence_known_warnings() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # a profiler's table is one of its messages
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it makes do with a home that cannot be written
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling for a CPU needs no CUDA
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for message in (
@@ -201,6 +217,7 @@ def silence_known_warnings() -> None:
         ".*WeightAveraging doesn't support sharding.*",  # nothing is sharded here
         ".*Total length of `.*` across ranks is zero.*",
         ".*sync_dist=True.*",  # our figures are sums over all processes already
+        ".*default weight initialization of .* will be changed in future releases of torchvision.*",
         ".*The `srun` command is available.*",  # a job's script and a shell on a cluster need none
         r".*add the following callbacks: \['InNoHurry'\].*",  # a callback of older checkpoints
     ):

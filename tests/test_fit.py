@@ -804,6 +804,24 @@ def test_what_lightning_notices_late_is_still_one_line(run: Run, flags: list[str
     assert [record_of(folder)["status"] for folder in Path("lightning_logs").glob("*/*")] == statuses
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--trainer.val_check_interval=100000", "error: trainer: `val_check_interval` (100000)"),
+        ("--model.scheduler.total_steps=10", "error: model.scheduler: OneCycleLR ends after 10 steps"),
+    ],
+)
+def test_a_resume_that_is_refused_late_changes_nothing(fit: Fit, run: Run, flag: str, message: str) -> None:
+    folder, _ = fit("--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.1", "--model.scheduler.total_steps=10")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    exit_code, _, err = run("fit", "--ckpt", "last", "--trainer.max_epochs=4", flag)
+    assert exit_code == 2, err
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert "has finished its 2 epochs" in run("fit", "--ckpt", "last")[2]
+
+
 def test_fit_then_test_in_a_fresh_process_on_the_real_data(real_root: str, tmp_path: Path) -> None:
     environment = {**os.environ, "CIFAR10_ROOT": real_root}
 

@@ -90,6 +90,7 @@ def test_without_timm_a_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
     [
         ("torchvision.models.mobilenet_v2", ["weights", "dropout", "num_classes"]),
         ("torchvision.models.MobileNetV2", ["dropout", "num_classes"]),
+        ("torchvision.models.googlenet", ["weights", "aux_logits", "num_classes"]),  # a module has the same name
         ("foreign_nets.small", ["width"]),
         ("timm.models.resnet.resnet18", ["pretrained", "drop_rate", "num_classes"]),
     ],
@@ -111,7 +112,15 @@ def test_help_for_every_name(name: str, flags: list[str], joint: str, capsys: py
         (["foreign_nets.Several"], "Several gives a tuple in training, and not one tensor"),
         (["foreign_nets.Small", "--model.net.num_classes=7"], "the net gives 7 outputs, the data have 10 classes"),
         (["foreign_nets.Small", "--data.batch_size=13"], "of one image, as data.batch_size 13 makes of 40"),
+        (
+            ["foreign_nets.Small", "--data.batch_size=13", "--trainer.limit_train_batches=10"],
+            "of one image, as data.batch",
+        ),
         (["foreign_nets.Small", "--data.batch_size=1"], "of one image, as data.batch_size 1 makes of 40"),
+        (
+            ["foreign_nets.Small", "--data.batch_size=38", "--trainer.devices=2", "--trainer.accelerator=cpu"],
+            "of one image for each of 2 devices, as data.batch_size 38 makes of 40",
+        ),
         (["torchvision.models.squeezenet1_1", "--model.net.num_clases=10"], "did you mean 'model.net.num_classes'"),
         (["torchvision.models.resnet81"], "module 'torchvision.models' has no attribute 'resnet81'"),
     ],
@@ -121,7 +130,7 @@ def test_a_net_that_cannot_train_is_a_line_and_leaves_no_folder(run: Run, flags:
     assert exit_code == 2
     assert message in err
     assert err.count("\n") == 1
-    assert not Path("lightning_logs").exists()
+    assert not list(Path().glob("lightning_logs/*/*"))
 
 
 def test_every_verb_on_a_fine_tuned_net(run: Run, squeezenet: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,10 @@ def test_a_missing_package_is_one_line_with_the_flag(run: Run, monkeypatch: pyte
             "ModelCheckpoint watches 'val/loss'; there is train/loss, train/accuracy",
         ),
         (
+            ["EarlyStopping", "--trainer.callbacks.monitor=val/loss", "--trainer.limit_val_batches=0"],
+            "EarlyStopping watches 'val/loss'; there is train/loss, train/accuracy",
+        ),
+        (
             ["StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"],
             "trains an epoch more than",
         ),

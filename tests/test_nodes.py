@@ -18,6 +18,8 @@ from run_folders import only_run, record_of
 from test_ranks import PARITY, SAMPLE, TINY_NET, rows, weights
 from tiny import TINY_FLAGS
 
+from cifar_lightning.runs.run_dir import in_use
+
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., tuple[int, str, str]]
@@ -305,6 +307,37 @@ def test_a_pipe_whose_reader_has_gone_saves_and_ends(start: Start) -> None:
     assert process.wait(timeout=60) == 128 + signal.SIGHUP
     assert "error: stopped " in process.stderr.read()
     assert record_of(only_run())["error"].startswith("Stopped: stopped ")
+
+
+def test_a_pipe_whose_reader_has_gone_at_once_ends_it(start: Start) -> None:
+    """As with `fit | head -1`, before anything is trained."""
+    process = start(*TRUE, "fit", *SMALL)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert process.stderr.read() == "error: ended by SIGHUP\n"
+    assert record_of(only_run())["status"] == "interrupted"
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_says_so(start: Start) -> None:
+    ended(start(*TRUE, "fit", *SMALL, "--trainer.max_epochs=1", "--final_test=false"))
+    go_on = ["--ckpt=last", "--trainer.devices=2", "--trainer.max_epochs=2", "--final_test=true"]
+    out, err = ended(start(*TRUE, "fit", *go_on))
+    assert "2 x cpu" in out
+    assert "devices 1 before, 2 now" in out + err
+    assert record_of(only_run())["metrics"]["epochs"] == 2
+
+
+def test_a_run_that_another_fit_trains_in_is_refused_on_all_ranks(start: Start) -> None:
+    ended(start(*TRUE, "fit", *SMALL, "--trainer.max_epochs=1", "--final_test=false"))
+    with in_use(only_run()):
+        for program in ([], torchrun()):
+            command = [*program, *TRUE, "fit", "--ckpt=last", "--trainer.max_epochs=2"]
+            process = start(*command, *([] if program else ["--trainer.devices=2"]))
+            _, err = ended(process, exit_code=1 if program else 6, timeout=60)
+            (line,) = errors(err)
+            assert "is in use by another fit" in line
 
 
 def controlling_terminal() -> None:

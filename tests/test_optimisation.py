@@ -178,3 +178,6 @@ def test_find_lr_draws_and_proposes(run: Run) -> None:
     assert "fit --model.optimizer.lr " in out
     assert Path("find-lr.png").stat().st_size > 1000
     assert not list(Path("lightning_logs").iterdir())
+    exit_code, _, err = run("find-lr", *TINY_FLAGS, "--model.head_lr=0.5")
+    assert exit_code == 2
+    assert "find-lr proposes one rate for all parameters, and this optimizer has several: 0.001, 0.5" in err

@@ -19,6 +19,8 @@ from torch import nn
 from cifar_lightning import CIFAR10DataModule, Classifier
 from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.nets.report_cnn import ReportCNN
+from cifar_lightning.nets.resnet import ResNet18
+from cifar_lightning.nets.tta import TTA
 
 
 def classifier(**settings: Any) -> Classifier:
@@ -60,12 +62,18 @@ def test_predict_gives_logits_in_the_official_order(data: CIFAR10DataModule, tmp
 
 
 def test_a_checkpoint_is_loaded_without_giving_the_net_again(data: CIFAR10DataModule, tmp_path: Path) -> None:
-    model, used = classifier(label_smoothing=0.1), trainer(tmp_path)
+    settings: Any = {"label_smoothing": 0.1, "input_size": 48, "freeze": ["stage1"], "tta": TTA("flip", 0.9)}
+    model, used = Classifier(ResNet18(width=4), **settings), trainer(tmp_path)
     data.augment = Augmentation(flip="random")
     used.fit(model, datamodule=data)
     path = used.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     loaded = Classifier.load_from_checkpoint(path)
-    assert loaded.label_smoothing == 0.1
+    assert (loaded.label_smoothing, loaded.tta) == (0.1, TTA("flip", 0.9))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(loaded.eval()(images), model.eval()(images))  # input_size is in
+    assert [name for name, weight in loaded.net.named_parameters() if not weight.requires_grad] == [
+        name for name, weight in model.net.named_parameters() if not weight.requires_grad
+    ]
     assert all(torch.equal(value, model.net.state_dict()[name]) for name, value in loaded.net.state_dict().items())
     assert CIFAR10DataModule.load_from_checkpoint(path).batch_size == 8
     trainer(tmp_path).fit(loaded, datamodule=data)  # nothing of the old training is put back

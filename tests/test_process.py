@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lightning import process
+from cifar_lightning.cli import main
 
 # Page faults of taking and giving back 16 MiB a second time, as the tensors of each step do.
 FAULTS = """
@@ -96,3 +97,25 @@ def test_the_rank_is_known_from_who_started_the_process(
     assert process.rank() == rank
     assert process.is_rank_zero() == (rank == 0)
     assert process.has_peers() == has_peers
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"NODE_RANK": "x"}, "NODE_RANK is 'x'"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'"),
+        ({"TORCHELASTIC_RUN_ID": "1"}, "RANK is not set"),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM_PROCID is not set"),
+    ],
+)
+def test_what_is_left_of_a_launcher_s_variables_is_one_line(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*TORCHRUN, *STEP, "NODE_RANK", process.PER_NODE):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["fit"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: the environment variable {message}")

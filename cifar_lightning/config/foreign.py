@@ -43,8 +43,10 @@ class ForeignNet:
             return None
         if package == "timm" and importlib.util.find_spec("timm") is None:
             raise ConfigError(f"model.net: {name} needs timm: install the extra with pip install -e '.[timm]'")
+        module, _, attribute = name.rpartition(".")
         try:
-            make = pkgutil.resolve_name(name)
+            # Of a module and a function of one name, as torchvision.models.googlenet is both, the function.
+            make = getattr(pkgutil.resolve_name(module), attribute, None) or pkgutil.resolve_name(name)
         except (ImportError, AttributeError, ValueError):
             return None
         if inspect.isfunction(make) and "return" not in make.__annotations__ and package not in TRUSTED_MODULES:

@@ -79,13 +79,14 @@ def check_settings(config: Any, verb: str) -> None:
 
 def _check_callbacks(config: Any) -> None:
     given = config.trainer.callbacks or []
+    validates = config.data.val_size and config.trainer.limit_val_batches != 0
     callbacks = {callback.class_path: callback for callback in (given if isinstance(given, list) else [given])}
     for class_path, callback in callbacks.items():
         name = class_path.rpartition(".")[2]
         if name in REFUSED and class_path.startswith("lightning."):
             raise ConfigError(f"trainer.callbacks: {name}: {REFUSED[name]}")
         monitor = getattr(callback.init_args, "monitor", None) if "init_args" in callback else None
-        known = [metric for metric in MONITORED if config.data.val_size or not metric.startswith("val/")]
+        known = [metric for metric in MONITORED if validates or not metric.startswith("val/")]
         # A callback of somebody else's may log what another one watches.
         if monitor not in (None, *known) and all(path.startswith("lightning.") for path in callbacks):
             raise ConfigError(f"trainer.callbacks: {name} watches {monitor!r}; there is {', '.join(known)}")
@@ -105,3 +106,5 @@ def _check_monitor(config: Any) -> None:
         raise ConfigError(f"model.scheduler.monitor must be one of {', '.join(MONITORED)}, got {monitor!r}")
     if monitor.startswith("val/") and config.data.val_size == 0:
         raise ConfigError(f"model.scheduler.monitor {monitor} needs a validation split: give data.val_size")
+    if monitor.startswith("val/") and config.trainer.limit_val_batches == 0:
+        raise ConfigError(f"model.scheduler.monitor {monitor} needs validations: leave out trainer.limit_val_batches 0")

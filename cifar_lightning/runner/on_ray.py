@@ -18,7 +18,7 @@ from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.runner.job import POLL_S, Job, start, threads_of
 
 # What a node gets from here where it has none of its own.
-PASSED_ON = ("CIFAR10_ROOT", "CIFAR10_MIRROR", "PYTHONPATH")
+PASSED_ON = (*(f"CIFAR{classes}_{what}" for classes in (10, 100) for what in ("ROOT", "MIRROR")), "PYTHONPATH")
 PROBE_S = 60.0
 TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second before a run has its handler
 

@@ -14,9 +14,17 @@ from cifar_lightning.runs.record import RunRecord
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
 
 
+class RunConsole(Console):
+    """rich's, which would end the process where a pipe's reader has gone; here whoever prints decides."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError."""
+        raise BrokenPipeError
+
+
 def introduce(experiment: Experiment, trainer: Trainer, folder: Path, layers: LayerTable, record: RunRecord) -> None:
     """Says what is about to run; TensorBoard has it from the run's first session."""
-    data, console = experiment.datamodule, Console(highlight=False, soft_wrap=True)
+    data, console = experiment.datamodule, RunConsole(highlight=False, soft_wrap=True)
     threads = f" with {torch.get_num_threads()} thread(s)" if trainer.strategy.root_device.type == "cpu" else ""
     console.print(f"run     {folder}", f"data    {data.source}: {_sizes(data)}", sep="\n")
     count = f"{trainer.world_size} x " if trainer.world_size > 1 else ""

@@ -20,9 +20,13 @@ def find_lr(arguments: list[str]) -> int:
     Args:
         arguments: those of `fit`. Nothing is kept of the training.
 
-    Raises ConfigError: a setting is wrong, or the loss names no rate.
+    Raises ConfigError: a setting is wrong, the optimizer has several rates, or the loss names none.
     """
     experiment = Experiment("fit", arguments)
+    rates = {group["lr"] for group in experiment.model.build_optimizer().param_groups}
+    if len(rates) > 1:
+        shown = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        raise ConfigError(f"find-lr proposes one rate for all parameters, and this optimizer has several: {shown}")
     experiment.datamodule.prepare_data()
     trainer = build_trainer(experiment, [], logger=False)
     trainer.strategy.checkpoint_io = TorchCheckpointIO()  # ours reads no file without a run's configuration

@@ -16,11 +16,11 @@ from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
 from cifar_lightning.errors import ConfigError, OutputError
 from cifar_lightning.nets.summary import LayerTable, NotOneTensorError, check_training, layer_table, shape_text
-from cifar_lightning.process import is_rank_zero, scratch_folder
+from cifar_lightning.process import is_rank_zero, scratch_folder, terminal_may_close
 from cifar_lightning.rendezvous import OtherRankError, remember
 from cifar_lightning.runs import environment, figures, run_dir
-from cifar_lightning.runs.atomic import sweep, write_text
-from cifar_lightning.runs.record import RunRecord, Session, read_record, write_record
+from cifar_lightning.runs.atomic import sweep, write_bytes, write_text
+from cifar_lightning.runs.record import RECORD, RunRecord, Session, read_record, write_record
 from cifar_lightning.runs.run_dir import in_use
 from cifar_lightning.runs.settings import flat
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
@@ -29,6 +29,9 @@ from cifar_lightning.training.console import introduce
 from cifar_lightning.training.evaluate import save_figures, score, summary_line
 from cifar_lightning.training.resume import optimizer_changes
 from cifar_lightning.training.trainer import Assembly, assemble
+
+CONFIG = "config.yaml"  # of the run's folder
+Files = dict[Path, bytes | None]
 
 
 def fit(arguments: list[str]) -> int:
@@ -45,27 +48,38 @@ def fit(arguments: list[str]) -> int:
     layers = _layers(experiment)
     with contextlib.ExitStack() as held:
         folder, record = _open_run(experiment, held)
+        # Of a run that goes on: what is there now, so that a refusal changes nothing.
+        earlier = {path: _content(path) for path in folder.rglob("*") if path.is_file()} if record.resumed else None
         try:
             if is_rank_zero():
                 remember(folder / run_dir.CHECKPOINTS / "last.ckpt")
             parts = assemble(experiment, folder, record, changes)
+            _check_single_images(experiment, parts.trainer)
         except BaseException:
-            _withdraw(folder, record)
+            _withdraw(folder, earlier)
             raise
-        _train(experiment, parts, folder, record, layers)
+        _train(experiment, parts, folder, record, layers, earlier)
     return 0
 
 
-def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord, layers: LayerTable) -> None:
-    data = experiment.datamodule
+def _content(path: Path) -> bytes | None:
+    """Of the files that a new session writes before its first step; of the others only that they are there matters."""
+    return path.read_bytes() if path.name in (RECORD, CONFIG) else None
+
+
+def _train(
+    experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord, layers: LayerTable, earlier: Files | None
+) -> None:
+    data, loaded = experiment.datamodule, experiment.loaded
     record.data, record.parameters = data.sizes, layers.parameters
     record.dropped_per_epoch = dropped_images(data.sizes["train"], data.batch_size, parts.trainer.world_size)
     write_record(folder, record)
-    write_text(folder / "config.yaml", experiment.resolved_yaml)
+    write_text(folder / CONFIG, experiment.resolved_yaml)
     started = replace(record)
     try:
         if is_rank_zero():
-            introduce(experiment, parts.trainer, folder, layers, record)
+            with terminal_may_close():
+                introduce(experiment, parts.trainer, folder, layers, record)
         _tell_settings(parts.trainer, record, folder)
         parts.trainer.fit(experiment.model, datamodule=data, ckpt_path=experiment.checkpoint, weights_only=True)
         _finish(experiment, parts, folder, record)
@@ -73,14 +87,16 @@ def _train(experiment: Experiment, parts: Assembly, folder: Path, record: RunRec
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit, Stopped)) else "failed"
         with contextlib.suppress(OutputError):  # on a full disk the first error is the one to tell
             write_record(folder, replace(started, status=status, error=f"{type(error).__name__}: {error}"))
-        has_trained, callbacks = parts.trainer.global_step > 0, experiment.config.trainer.callbacks
+        has_trained = parts.trainer.global_step > (loaded.content["global_step"] if loaded else 0)
+        callbacks = experiment.config.trainer.callbacks
         setting = "trainer" if _is_late_complaint(error, has_trained) else ""
         if callbacks and not has_trained and isinstance(error, (AttributeError, NotImplementedError, TypeError)):
             setting = "trainer.callbacks"  # which ask something else of the model
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             setting = "model.compile: torch.compile failed here, go on without it"
-        if (setting or isinstance(error, (ConfigError, OtherRankError))) and not parts.curves.rows:
-            _withdraw(folder, record)
+        has_begun = has_trained if earlier is not None else len(parts.curves.rows) > (loaded.epochs if loaded else 0)
+        if (setting or isinstance(error, (ConfigError, OtherRankError))) and not has_begun:
+            _withdraw(folder, earlier)
         if setting:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ConfigError(f"{setting}: {reason}") from error
@@ -128,18 +144,27 @@ def _layers(experiment: Experiment) -> LayerTable:
         larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.net: {name} cannot take a 3x32x32 image: {reason}{larger}") from error
-    try:
-        is_cut = experiment.config.trainer.limit_train_batches not in (None, 1.0)
-        if data.batch_size == 1 or (data.sizes["train"] % data.batch_size == 1 and not is_cut):
-            check_training(net, images=1)
-    except ValueError as error:  # batch norm's
-        raise ConfigError(
-            f"model.net: {name} cannot train on a batch of one image, as data.batch_size {data.batch_size} makes of "
-            f"{data.sizes['train']:,}: {error}; give another --data.batch_size"
-        ) from error
     if table.output_shape != (classes,):
         raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
     return table
+
+
+def _check_single_images(experiment: Experiment, trainer: Trainer) -> None:
+    """Raises ConfigError where a device gets a batch of one image, and the net's batch norm cannot train on that."""
+    data, limit = experiment.datamodule, experiment.config.trainer.limit_train_batches
+    size, devices = data.sizes["train"], 1 if experiment.config.trainer.sync_batchnorm else trainer.world_size
+    batches = -(-size // data.batch_size)
+    is_cut = limit is not None and (limit if isinstance(limit, int) else int(limit * batches)) < batches
+    if 1 not in (data.batch_size // devices, 0 if is_cut else size % data.batch_size // devices):
+        return
+    try:
+        check_training(experiment.model.net, images=1)
+    except ValueError as error:  # batch norm's
+        among = f" for each of {devices} devices" if devices > 1 else ""
+        raise ConfigError(
+            f"model.net: {type(experiment.model.net).__name__} cannot train on a batch of one image{among}, as "
+            f"data.batch_size {data.batch_size} makes of {size:,}: {error}; give another --data.batch_size"
+        ) from error
 
 
 def _check_resume(experiment: Experiment) -> dict[str, Any]:
@@ -189,7 +214,11 @@ def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path,
     recipe = f"sample-{experiment.recipe.removeprefix('sample-')}" if data.is_sample else experiment.recipe
     if is_rank_zero():
         folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
-        held.enter_context(in_use(folder))
+        try:
+            held.enter_context(in_use(folder))
+        except OutputError:
+            shutil.rmtree(folder)  # nothing was written into it
+            raise
     else:
         folder = scratch_folder()
     return folder, RunRecord(
@@ -250,10 +279,18 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         print(f"NOTE    all figures are about {record.source} in the package; they are not results on CIFAR-10")
 
 
-def _withdraw(folder: Path, record: RunRecord) -> None:
-    """Takes a new run's folder back when wrong settings keep it from its first epoch, if it has saved nothing."""
-    if not record.resumed and not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
-        shutil.rmtree(folder)
+def _withdraw(folder: Path, earlier: Files | None) -> None:
+    """Takes back what was written when wrong settings keep a run from beginning: of a run that goes on everything since
+    `earlier`, of a new one the folder, if it has saved nothing."""
+    if earlier is None:
+        if not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
+            shutil.rmtree(folder)
+        return
+    for path in {path for path in folder.rglob("*") if path.is_file()} - earlier.keys():
+        path.unlink()
+    for path, content in earlier.items():
+        if content is not None:
+            write_bytes(path, content)
 
 
 def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:

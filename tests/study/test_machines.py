@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,7 @@ def test_a_node_is_lost_in_the_middle(cluster: Any, nodes: list[Any], capfd: pyt
     out = capfd.readouterr().out
     assert out.count("lost its worker") == 1
     assert out.count("test accuracy") == 8
+    assert all(re.search(r"\(\S+\)$", line) for line in out.splitlines() if "test accuracy" in line)  # its node
     records = [json.loads(path.read_text()) for path in LOGS.glob("plain/*/*/run.json")]
     assert sorted(record["seed"] for record in records) == list(range(8))  # nothing lost, nothing doubled
     assert sum(len(record.get("resumed", [])) for record in records) == 1

@@ -1,5 +1,6 @@
 """Studies that really run: several at once, failures that stay visible, and going on after Ctrl-C and after a kill."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from study.fakes import BASE, write_study
 
 from cifar_lightning.cli import main
 from cifar_lightning.runner import job
+from cifar_lightning.runner.job import Job
+from cifar_lightning.study import command as study_command
 from cifar_lightning.study import runner
 
 pytestmark = pytest.mark.slow
@@ -165,6 +168,38 @@ def test_a_run_that_is_ended_from_outside(monkeypatch: pytest.MonkeyPatch, capfd
     assert "plain  seed 0  FAILED (was ended by signal 9): training; see lightning_logs/tiny/plain/s0.log" in out
     assert "1 of 1 runs failed" in err
     assert (LOGS / "report.html").is_file()
+
+
+class Losing:
+    """Loses the worker of every job on its node."""
+
+    def __init__(self) -> None:
+        self.room, self.running, self.submitted = 1, dict[Job, str](), list[Job]()
+
+    def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        self.running[job] = "node-7"
+
+    def ended(self, timeout_s: float) -> list[tuple[Job, None]]:
+        return [(job, None) for job in self.running]
+
+    def stop(self, signum: int) -> None:
+        raise AssertionError("nobody asked to stop")
+
+    end = submit
+
+
+def test_a_run_whose_workers_are_lost_goes_on_three_times(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    losing = Losing()
+    monkeypatch.setattr(study_command, "runner_of", lambda *arguments: contextlib.nullcontext(losing))
+    study = str(write_study("systems: {plain: {config: base.yaml}}"))
+    assert main(["study", study]) == 1
+    out = capfd.readouterr().out
+    assert out.count("plain  seed 0  lost its worker in epoch 1, goes on elsewhere  (node-7)") == 3
+    assert out.count("plain  seed 0  FAILED (its workers were lost 4 times)") == 1
+    assert len(losing.submitted) == 4
 
 
 def test_what_a_run_s_process_gets(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
