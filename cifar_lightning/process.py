@@ -203,6 +203,7 @@ def silence_known_warnings() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # a profiler's table is one of its messages
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each of its tries; the last one becomes our line
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it makes do with a home that cannot be written
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # compiling for a CPU needs no CUDA
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -122,6 +122,10 @@ def test_help_for_every_name(name: str, flags: list[str], joint: str, capsys: py
             "of one image for each of 2 devices, as data.batch_size 38 makes of 40",
         ),
         (["torchvision.models.squeezenet1_1", "--model.net.num_clases=10"], "did you mean 'model.net.num_classes'"),
+        (
+            ["torchvision.models.resnet18", "--model.net.weights=DEFAUL"],
+            "expected IMAGENET1K_V1 or DEFAULT or null, got 'DEFAUL', did",
+        ),
         (["torchvision.models.resnet81"], "module 'torchvision.models' has no attribute 'resnet81'"),
     ],
 )

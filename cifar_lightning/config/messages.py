@@ -97,7 +97,9 @@ def _not_a_group(known: Iterable[str], key: str, value: str) -> str:
 
 def _wrong_type(known: Iterable[str], key: str, expected: str, value: str) -> str:
     # Both spellings of one choice, '16' and 16, are one name here.
-    choices = list(dict.fromkeys(re.findall(r"[\w.-]+", " ".join(re.findall(r"Literal\[(.*?)\]", expected)))))
+    listed = re.findall(r"Literal\[(.*?)\]", expected) + re.findall(r"member of <enum '\w+'>: {(.*?)}", expected)
+    choices = list(dict.fromkeys(re.findall(r"[\w.-]+", " ".join(listed))))
+    expected = expected.partition("] Errors: ")[0]
     names = choices + re.findall(r"class '([\w.]+)'", expected) or [expected]
     allowed = " or ".join("null" if name == "NoneType" else name for name in names)
     return f"{key}: expected {allowed}, got {value!r}{did_you_mean(value, choices)}"
@@ -112,7 +114,7 @@ def _wrong_type_inside(known: Iterable[str], outer: str, inner: str, reason: str
     return f"{outer}.{inner}: {own.strip()}"
 
 
-SUBTYPES = r" Subtypes: \[(.*?)\] Errors: .*Given value: (.*)"
+SUBTYPES = r" Subtypes: \[(.*?\] Errors: .*)Given value: (.*)"
 EXPECTED = r"Expected an? (.*?)\. Got value: (.*)"
 
 # Tried in this order; the groups of a pattern are the arguments of its function.

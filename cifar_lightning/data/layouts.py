@@ -57,7 +57,7 @@ class Layout:
     def ways_out(self) -> str:
         """What to do where it cannot be had."""
         has_sample = self.dataset == "cifar10"
-        sample = "; --data.source sample, 6,000 images that come with the package" if has_sample else ""
+        sample = "; to train without it: --data.source sample, 6,000 images in the package" if has_sample else ""
         return (
             f"Ways out: {self.mirror_variable}=<url or folder of the archive>; --data.root or ${self.root_variable} "
             f"naming a folder that holds {self.folder}{sample}"
