@@ -25,4 +25,4 @@ def test_every_row_was_run_and_held() -> None:
         f"{counts['kills']} kills, {counts['save_kills']} kills in a save, {counts['fuzz']:,} invalid inputs"
         in document
     )
-    assert f"numbers costs {guard['guard_us']['median']:.0f} µs a step" in document
+    assert f"infinity costs {guard['guard_us']['median']:.0f} µs per step" in document
