@@ -2,13 +2,15 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from data.official_format import TinyDataset, tiny_dataset
 from tiny import TINY_FLAGS
+
+from cifar_lightning import process
 
 # A shell starts its background jobs with Ctrl-C ignored, nohup with SIGHUP ignored, and so what they start; tests send
 # both all the same.
@@ -32,6 +34,15 @@ def no_outer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine has set does not reach a test."""
     for name in ("CIFAR10_ROOT", "CIFAR10_MIRROR", "CIFAR100_ROOT", "CIFAR100_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """What a command in this process does to the handlers of signals ends with its test; processes inherit it."""
+    handlers = {signum: signal.getsignal(signum) for signum in process.STOPPING}
+    yield
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture
