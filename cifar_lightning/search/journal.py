@@ -153,11 +153,15 @@ class Journal:
         return self._folder / f"{trial.user_attrs.get('folder', '.none')}.lock"
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Notes the objective after an epoch; returns whether the trial is to be pruned."""
+        """Notes the objective after an epoch; returns whether the trial is to be pruned. The base never is.
+
+        What the search has gained is told against the base's figure.
+        """
         identity = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         if epoch not in self._storage.get_trial(identity).intermediate_values:
             self._storage.set_trial_intermediate_value(identity, epoch, value)
-        return self.study.pruner.prune(self.study, self._storage.get_trial(identity))
+        trial = self._storage.get_trial(identity)
+        return "is_base" not in trial.user_attrs and self.study.pruner.prune(self.study, trial)
 
     def tell(self, number: int, reason: str, state: TrialState = TrialState.FAIL, value: float | None = None) -> None:
         """Ends a trial; the reason of its failure or pruning stays with it."""

@@ -99,6 +99,16 @@ def test_a_search_to_its_end(tiny: tuple[Search, Resolved], capfd: pytest.Captur
     assert chosen(table) == [trial["params"] for trial in json.loads((FOLDER / "search.json").read_text())["trials"]]
 
 
+def test_the_base_is_never_pruned(tiny: tuple[Search, Resolved]) -> None:
+    journal = Journal(Search(**{**vars(tiny[0]), "trials": 12}), FOLDER, tiny[1])
+    with journal.owned():
+        for number in range(12):
+            assert journal.claim(range(number)) is not None
+        pruned = [journal.report(number, 1, 0.01 * number) for number in reversed(range(12))]
+    assert any(pruned[:-1])
+    assert not pruned[-1]
+
+
 def test_the_best_is_a_recipe_and_a_study(tiny: tuple[Search, Resolved]) -> None:
     table = run(tiny, FakeRunner(), confirm_seeds=2)
     best, values = Experiment("fit", ["--config", str(FOLDER / "best.yaml")]), table["best"]["params"]
