@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,26 @@ http.trust_env = False  # no proxy stands between this machine and itself
 
 # The verb in a process that says so on stderr where it looks up a name or leaves this machine.
 VERB_ALONE = """
-import sys
+import os, sys
 def watch(event, args):
     host = {"socket.getaddrinfo": lambda: args[0], "socket.connect": lambda: args[1][0]}.get(event, lambda: None)()
     if host not in (None, "127.0.0.1", "localhost"):
         print("asks for", host, file=sys.stderr)
         raise OSError("not from here")
 sys.addaudithook(watch)
+if os.environ.get("REQUEST_S"):
+    from cifar_lightning.inference import page
+    page.REQUEST_S = float(os.environ["REQUEST_S"])
 from cifar_lightning.cli import main
 sys.exit(main(["demo", "--port", "0", "--trainer.accelerator", "cpu", *sys.argv[1:]]))
 """
 
 
 @contextmanager
-def demo_process(ckpt: Path, temporary: Path) -> Iterator[tuple[Any, str]]:
+def demo_process(ckpt: Path, temporary: Path, **more: str) -> Iterator[tuple[Any, str]]:
     """The verb in a process with its temporary files in a folder; and its address."""
     temporary.mkdir()
-    command, environment = [sys.executable, "-c", VERB_ALONE, "--ckpt", str(ckpt)], {"TMPDIR": str(temporary)}
+    command, environment = [sys.executable, "-c", VERB_ALONE, "--ckpt", str(ckpt)], {"TMPDIR": str(temporary), **more}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes, env={**os.environ, **environment}) as process:
         try:
@@ -129,28 +132,57 @@ def test_what_is_refused(served: tuple[Predictor, str]) -> None:
             other.connect(("127.0.0.2", int(address.rpartition(":")[2])))
 
 
-def test_slow_clients_harm_nobody(served: tuple[Predictor, str], picture: Path) -> None:
-    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
-    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-    port = int(served[1].rpartition(":")[2])
-    is_over = threading.Event()
+HEAD = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n"
+HEAD += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+
+
+@contextmanager
+def slow_clients(address: str) -> Iterator[list[socket.socket]]:
+    """Four that send a byte every second, two of them from the first byte of the request on."""
+    port, is_over = int(address.rpartition(":")[2]), threading.Event()
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(4)]
-        for client in slow:
-            client.sendall(head)
 
         def drip() -> None:
-            while not is_over.wait(1):
-                for client in slow:
-                    client.sendall(b"a")
+            for at in range(len(HEAD)):
+                for client in slow[:2]:
+                    with suppress(OSError):
+                        client.sendall(HEAD[at : at + 1])
+                for client in slow[2:]:
+                    with suppress(OSError):
+                        client.sendall(b"a" if at else HEAD)
+                if is_over.wait(1):
+                    break
 
         thread = threading.Thread(target=drip)
         thread.start()
         try:
-            assert ask(served[1], picture.read_bytes())[0]
+            yield slow
         finally:
             is_over.set()
             thread.join()
+
+
+def test_slow_clients_harm_nobody(served: tuple[Predictor, str], picture: Path) -> None:
+    with slow_clients(served[1]):
+        assert ask(served[1], picture.read_bytes())[0]
+
+
+def test_a_request_has_a_total_time(ckpt: Path, picture: Path, tmp_path: Path) -> None:
+    with demo_process(ckpt, tmp_path / "temporary", REQUEST_S="3") as (process, address), slow_clients(address) as slow:
+        started_at = time.monotonic()
+        for client in slow:
+            client.settimeout(30)
+            with suppress(ConnectionResetError):  # or the end of what it says, which is nothing
+                assert client.recv(1) == b""
+            assert 2 < time.monotonic() - started_at < 10
+        # A page that is shown keeps its request open for longer than that, and the next ones use its connections.
+        with http.get(f"{address}/gradio_api/heartbeat/a", stream=True, timeout=60) as beat:
+            time.sleep(4)
+            assert ask(address, picture.read_bytes())[0]
+            assert next(beat.iter_content(None))
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("\nended    by Ctrl-C\n", "")
 
 
 def test_it_serves_until_ctrl_c_and_leaves_nothing(ckpt: Path, picture: Path, tmp_path: Path) -> None:
@@ -168,6 +200,25 @@ def test_it_serves_until_ctrl_c_and_leaves_nothing(ckpt: Path, picture: Path, tm
             assert time.monotonic() - started_at < 3
     assert (process.returncode, out, err) == (0, "\nended    by Ctrl-C\n", "")
     assert list(temporary.iterdir()) == []
+
+
+def test_a_second_ctrl_c_ends_at_once_and_sigterm_ends_too(ckpt: Path, picture: Path, tmp_path: Path) -> None:
+    with demo_process(ckpt, tmp_path / "twice") as (process, address):
+        assert ask(address, picture.read_bytes())[0]
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # two signals at the same time are one
+        started_at = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == ("", "")
+        assert time.monotonic() - started_at < 1
+    assert process.returncode == 130
+    assert list((tmp_path / "twice").iterdir()) == []
+    with demo_process(ckpt, tmp_path / "terminated") as (process, address):
+        assert ask(address, picture.read_bytes())[0]
+        process.terminate()
+        out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (143, "")
+    assert list((tmp_path / "terminated").iterdir()) == []
 
 
 def test_a_port_that_is_taken_and_wrong_flags(run: Run, ckpt: Path) -> None:
