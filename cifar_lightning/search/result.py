@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.runs.atomic import write_text
+from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.settings import differing, settings_of
 from cifar_lightning.search.journal import Journal
 from cifar_lightning.search.spec import Search, text_of
@@ -55,15 +56,33 @@ def gather(search: Search, journal: Journal, folder: Path, base: Resolved) -> Ta
         "train_s": sum(trial["train_s"] for trial in trials),
         "elapsed_s": journal.tick(),
         "sources": sorted({trial["source"] for trial in trials if trial["source"]}),
+        "definition": journal.study.user_attrs["definition"],  # the base's settings, the space, objective and seed
+        "machines": _machines(trials),
     }
+
+
+def _machines(trials: list[Table]) -> list[Table]:
+    """Where and with what the trials have run, each combination once."""
+    found: list[Table] = []
+    for trial in trials:
+        for entry in trial.pop("machines"):
+            if entry not in found:
+                found.append(entry)
+    return found
 
 
 def _trial(search: Search, trial: FrozenTrial, folder: Path, known: dict[tuple[object, ...], Resolved]) -> Table:
     name = trial.user_attrs.get("folder", "")
     runs = find_runs(folder, None, name) if name else []
-    flop, train_s, source, val_images = None, 0.0, "", 0
+    flop, train_s, source, val_images, machines = None, 0.0, "", 0, []
     if runs:
         content = runs[-1].content
+        machines = [
+            {"place": f"{place(session.hardware)}, {content.run.precision}", "commit": session.commit,
+             "dirty": session.dirty, "package_digest": session.package_digest, "versions": session.versions,
+             "hardware": session.hardware}
+            for session in content.run.sessions
+        ]  # fmt: skip
         source, val_images = content.run.source, content.run.data["val"]
         train_s = sum(row["train_s"] + row["val_s"] for row in content.timings)
         # Operations per image: a number such as a rate of dropout changes none, and to build a net takes its time.
@@ -85,6 +104,7 @@ def _trial(search: Search, trial: FrozenTrial, folder: Path, known: dict[tuple[o
         "flop": flop,
         "source": source,
         "val_images": val_images,
+        "machines": machines,
     }
 
 

@@ -66,7 +66,8 @@ class FakeRunner:
         record = {
             "recipe": "sample-base", "seed": 0, "status": "running", "source": "the CIFAR-10 sample (6,000 images)",
             "started_at": "2026-01-01T00:00:00+00:00", "config": config, "data": {"train": 256, "val": 200},
-            "parameters": 1,
+            "parameters": 1, "precision": "32-true", "commit": "0123456789ab", "dirty": False,
+            "versions": {"torch": "2.14.1"}, "hardware": {"cpu": "A CPU", "threads": 2},
         }  # fmt: skip
         (folder / "run.json").write_text(json.dumps(record))
         self._folders[job] = folder

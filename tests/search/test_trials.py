@@ -87,6 +87,11 @@ def test_a_search_to_its_end(tiny: tuple[Search, Resolved], capfd: pytest.Captur
     assert page.count("data:image/svg+xml") == 4
     assert "hyperband after epoch 1" in page
     assert "<strong>the CIFAR-10 sample" in page
+    (machine,) = table["machines"]  # all trials ran on one, with one commit
+    assert machine["commit"] == "0123456789ab"
+    assert machine["versions"] == {"torch": "2.14.1"}
+    assert f"{machine['place']}; commit 012345678, torch 2.14.1." in page
+    assert table["definition"]["objective"] == "val_accuracy"
     assert json.loads((FOLDER / "search.json").read_text())["best"]["number"] == table["best"]["number"]
     # HParams has every trial with a figure.
     for trial in table["trials"]:
