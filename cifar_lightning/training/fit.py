@@ -1,10 +1,7 @@
 """`fit`: from a configuration to a finished run with its folder, its curves and its score."""
 
 import contextlib
-import shlex
-import shutil
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +12,20 @@ from lightning.pytorch.loggers import Logger
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.data.sampler import dropped_images
 from cifar_lightning.errors import ConfigError, OutputError
-from cifar_lightning.nets.summary import LayerTable, NotOneTensorError, check_training, layer_table, shape_text
-from cifar_lightning.process import is_rank_zero, scratch_folder, terminal_may_close
+from cifar_lightning.nets.summary import LayerTable
+from cifar_lightning.process import is_rank_zero, terminal_may_close
 from cifar_lightning.rendezvous import OtherRankError, remember
-from cifar_lightning.runs import environment, figures, run_dir
-from cifar_lightning.runs.atomic import sweep, write_bytes, write_text
-from cifar_lightning.runs.record import RECORD, RunRecord, Session, read_record, write_record
-from cifar_lightning.runs.run_dir import in_use
+from cifar_lightning.runs import figures, run_dir
+from cifar_lightning.runs.atomic import write_text
+from cifar_lightning.runs.record import RunRecord, write_record
 from cifar_lightning.runs.settings import flat
 from cifar_lightning.training.callbacks.graceful_stop import Stopped
 from cifar_lightning.training.callbacks.tensorboard import RunTensorBoard
+from cifar_lightning.training.checks import check_net, check_resume, check_single_images
 from cifar_lightning.training.console import introduce
 from cifar_lightning.training.evaluate import save_figures, score, summary_line
-from cifar_lightning.training.resume import optimizer_changes
+from cifar_lightning.training.opening import CONFIG, Files, open_run, snapshot, timestamp, withdraw
 from cifar_lightning.training.trainer import Assembly, assemble
-
-CONFIG = "config.yaml"  # of the run's folder
-Files = dict[Path, bytes | None]
 
 
 def fit(arguments: list[str]) -> int:
@@ -44,27 +38,21 @@ def fit(arguments: list[str]) -> int:
     data.prepare_data()
     experiment.config.data.source = "sample" if data.is_sample else "official"  # what this run and its resumes use
     data.setup("fit")
-    changes = _check_resume(experiment)
-    layers = _layers(experiment)
+    changes = check_resume(experiment)
+    layers = check_net(experiment)
     with contextlib.ExitStack() as held:
-        folder, record = _open_run(experiment, held)
-        # Of a run that goes on: what is there now, so that a refusal changes nothing.
-        earlier = {path: _content(path) for path in folder.rglob("*") if path.is_file()} if record.resumed else None
+        folder, record = open_run(experiment, held)
+        earlier = snapshot(folder) if record.resumed else None
         try:
             if is_rank_zero():
                 remember(folder / run_dir.CHECKPOINTS / "last.ckpt")
             parts = assemble(experiment, folder, record, changes)
-            _check_single_images(experiment, parts.trainer)
+            check_single_images(experiment, parts.trainer)
         except BaseException:
-            _withdraw(folder, earlier)
+            withdraw(folder, earlier)
             raise
         _train(experiment, parts, folder, record, layers, earlier)
     return 0
-
-
-def _content(path: Path) -> bytes | None:
-    """Of the files that a new session writes before its first step; of the others only that they are there matters."""
-    return path.read_bytes() if path.name in (RECORD, CONFIG) else None
 
 
 def _train(
@@ -96,7 +84,7 @@ def _train(
             setting = "model.compile: torch.compile failed here, go on without it"
         has_begun = has_trained if earlier is not None else len(parts.curves.rows) > (loaded.epochs if loaded else 0)
         if (setting or isinstance(error, (ConfigError, OtherRankError))) and not has_begun:
-            _withdraw(folder, earlier)
+            withdraw(folder, earlier)
         if setting:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ConfigError(f"{setting}: {reason}") from error
@@ -129,109 +117,6 @@ def _tell_score(trainer: Trainer, metrics: dict[str, Any]) -> None:
     for logger in _own_loggers(trainer) if figures else []:
         logger.log_metrics(figures, step=metrics["epochs"])
         logger.save()
-
-
-def _layers(experiment: Experiment) -> LayerTable:
-    net, data = experiment.model.net, experiment.datamodule
-    name, classes = type(net).__name__, len(data.class_names)
-    try:
-        check_training(net, images=2)
-        table = layer_table(net)
-    except NotOneTensorError as error:
-        fix = "; --model.net.aux_logits false leaves out the others" if hasattr(net, "aux_logits") else ""
-        raise ConfigError(f"model.net: {name} gives {error} in training, and not one tensor{fix}") from error
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"model.net: {name} cannot take a 3x32x32 image: {reason}{larger}") from error
-    if table.output_shape != (classes,):
-        raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
-    return table
-
-
-def _check_single_images(experiment: Experiment, trainer: Trainer) -> None:
-    """Raises ConfigError where a device gets a batch of one image, and the net's batch norm cannot train on that."""
-    data, limit = experiment.datamodule, experiment.config.trainer.limit_train_batches
-    size, devices = data.sizes["train"], 1 if experiment.config.trainer.sync_batchnorm else trainer.world_size
-    batches = -(-size // data.batch_size)
-    is_cut = limit is not None and (limit if isinstance(limit, int) else int(limit * batches)) < batches
-    if 1 not in (data.batch_size // devices, 0 if is_cut else size % data.batch_size // devices):
-        return
-    try:
-        check_training(experiment.model.net, images=1)
-    except ValueError as error:  # batch norm's
-        among = f" for each of {devices} devices" if devices > 1 else ""
-        raise ConfigError(
-            f"model.net: {type(experiment.model.net).__name__} cannot train on a batch of one image{among}, as "
-            f"data.batch_size {data.batch_size} makes of {size:,}: {error}; give another --data.batch_size"
-        ) from error
-
-
-def _check_resume(experiment: Experiment) -> dict[str, Any]:
-    """Before anything is written: do the weights fit, and may the settings that changed change?"""
-    if experiment.loaded is None:
-        return {}
-    experiment.loaded.load_into(experiment.model)
-    return optimizer_changes(experiment.loaded, experiment.resolved())
-
-
-def _open_run(experiment: Experiment, held: contextlib.ExitStack) -> tuple[Path, RunRecord]:
-    """The run's folder and record: the checkpoint's own where its last checkpoint goes on, else new ones.
-
-    Nobody else can train in the folder until `held` is closed.
-    """
-    session: dict[str, Any] = {
-        "started_at": _now(),
-        "command": shlex.join(["python", "-m", "cifar_lightning", "fit", *experiment.arguments]),
-        **environment.commit(),
-        "package_digest": environment.package_digest(),
-        "versions": environment.versions(),
-        "hardware": environment.hardware(experiment.accelerator),
-    }
-    loaded = experiment.loaded
-    if loaded is not None and loaded.path.name == "last.ckpt" and is_rank_zero():
-        folder = run_dir.run_of(loaded.path)
-        if folder is not None:
-            held.enter_context(in_use(folder))
-            if loaded.changed_on_disk:
-                raise OutputError(f"{folder} has gone on meanwhile, with another fit; give the same command again")
-            for place in (folder, folder / run_dir.CHECKPOINTS):
-                sweep(place)
-            record = read_record(folder)
-            before, now = record.config["trainer"], experiment.resolved()
-            is_scored = "test" in record.metrics or not experiment.config.final_test
-            limits = [name for name in ("max_epochs", "max_steps", "max_time") if before[name]]
-            has_more = any(before[name] != now["trainer"][name] for name in limits)
-            if record.status == "finished" and is_scored and not has_more:
-                raise ConfigError(
-                    f"{folder} has finished its {loaded.epochs} epochs; give a higher --trainer.max_epochs to go on"
-                )
-            record.resumed.append(Session(**session))
-            record.status, record.seed, record.config = "running", experiment.seed, now
-            record.precision = experiment.config.trainer.precision
-            return folder, record
-    data = experiment.datamodule
-    recipe = f"sample-{experiment.recipe.removeprefix('sample-')}" if data.is_sample else experiment.recipe
-    if is_rank_zero():
-        folder = run_dir.create(experiment.logs, recipe, experiment.seed, datetime.now())
-        try:
-            held.enter_context(in_use(folder))
-        except OutputError:
-            shutil.rmtree(folder)  # nothing was written into it
-            raise
-    else:
-        folder = scratch_folder()
-    return folder, RunRecord(
-        recipe=recipe,
-        seed=experiment.seed,
-        status="running",
-        source=data.source,
-        sample=("fallback" if data.may_fall_back else "asked for") if data.is_sample else None,
-        precision=experiment.config.trainer.precision,
-        started_from=str(loaded.path) if loaded is not None else None,
-        config=experiment.resolved(),
-        **session,
-    )
 
 
 def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRecord) -> None:
@@ -267,7 +152,7 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         samples = figures.sample_grid(*experiment.datamodule.images_of("train"), experiment.datamodule.class_names)
         board.experiment.add_figure("data/samples of each class", samples)
     _tell_score(trainer, metrics)
-    record.status, record.error, record.finished_at, record.metrics = "finished", None, _now(), metrics
+    record.status, record.error, record.finished_at, record.metrics = "finished", None, timestamp(), metrics
     record.data = experiment.datamodule.sizes
     record.timings = {name: round(sum(row[name] for row in timer.rows), 1) for name in ("train_s", "val_s")}
     write_record(folder, record)
@@ -279,26 +164,8 @@ def _finish(experiment: Experiment, parts: Assembly, folder: Path, record: RunRe
         print(f"NOTE    all figures are about {record.source} in the package; they are not results on CIFAR-10")
 
 
-def _withdraw(folder: Path, earlier: Files | None) -> None:
-    """Takes back what was written when wrong settings keep a run from beginning: of a run that goes on everything since
-    `earlier`, of a new one the folder, if it has saved nothing."""
-    if earlier is None:
-        if not any((folder / run_dir.CHECKPOINTS).glob("*.ckpt")):
-            shutil.rmtree(folder)
-        return
-    for path in {path for path in folder.rglob("*") if path.is_file()} - earlier.keys():
-        path.unlink()
-    for path, content in earlier.items():
-        if content is not None:
-            write_bytes(path, content)
-
-
 def _is_late_complaint(error: BaseException, has_trained: bool) -> bool:
     """Whether the settings are to blame: what Lightning and its callbacks only notice once they run."""
     if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
         return True
     return isinstance(error, (ValueError, ImportError)) and not has_trained
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
