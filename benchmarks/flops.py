@@ -27,15 +27,17 @@ def recipe(config: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
     experiment = Experiment("fit", ["--config", str(config), *flags, "--trainer.precision=32-true"])
     data, trainer = experiment.datamodule, experiment.config.trainer
     per_epoch = math.ceil((TRAINING_IMAGES - data.val_size) / data.batch_size)
-    steps = trainer.max_epochs * min(per_epoch, trainer.limit_train_batches or per_epoch)
+    per_epoch = min(per_epoch, trainer.limit_train_batches or per_epoch)
+    sides = [data.augment.size_in(epoch) for epoch in range(trainer.max_epochs)]
+    by_side = {side: count(experiment.model, data.batch_size, side)["step"] for side in set(sides)}
     counted = count(experiment.model, data.batch_size)
     # An epoch's last, smaller batch counts as a whole one.
-    train = counted["start"] + steps * counted["step"]
+    train = counted["start"] + per_epoch * sum(by_side[side] for side in sides)
     total = train + TEST_IMAGES * counted["evaluation_per_image"]
     return {
         "config": str(config),
         "batch_size": data.batch_size,
-        "steps": steps,
+        "steps": per_epoch * trainer.max_epochs,
         **counted,
         "train": train,
         "total": total,

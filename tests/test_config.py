@@ -242,6 +242,7 @@ def test_the_resolved_configuration_gives_the_same_settings_again(tmp_path: Path
         (["--data.augment.flip", "sometimes"], "data.augment.flip: expected none or random or alternating, got 'sometimes'"),
         (["--data.augment.crop_padding", "x"], "data.augment.crop_padding: expected int, got 'x'"),
         (["--data.augment.crop_padding", "99"], "data.augment.crop_padding must be from 0 to 31, got 99"),
+        (["--data.augment.sizes", "[16, 40]"], "data.augment.sizes must be from 4 to 32, got 40"),
         (["--data.augment", "random"], "data.augment: expected settings such as --data.augment.brightness, got 'random'"),
         (["--data", "random"], "data: expected settings such as --data.augment.brightness, got 'random'"),
         (["--config", "augment.yaml"], "data.augment: expected settings such as --data.augment.brightness, got 'random'"),

@@ -121,6 +121,7 @@ def test_help_for_every_name(name: str, flags: list[str], joint: str, capsys: py
             ["foreign_nets.Small", "--data.batch_size=38", "--trainer.devices=2", "--trainer.accelerator=cpu"],
             "of one image for each of 2 devices, as data.batch_size 38 makes of 40",
         ),
+        (["ReportCNN", "--data.augment.sizes=[32, 16]"], "data.augment.sizes: ReportCNN cannot take images of 16x16"),
         (["torchvision.models.squeezenet1_1", "--model.net.num_clases=10"], "did you mean 'model.net.num_classes'"),
         (
             ["torchvision.models.resnet18", "--model.net.weights=DEFAUL"],

@@ -106,11 +106,11 @@ class TensorLoader:
         everything = torch.arange(len(self.labels))
         share = self._share(epoch_order(len(self.labels), self.seed, epoch) if self.shuffle else everything)
         share = share.to(self.labels.device)
-        draws = self._draw(epoch)
+        draws, side = self._draw(epoch), self.augmentation.size_in(epoch)
         per_chunk = max(CHUNK // size, 1)
         for first in range(self._next_batch, len(self), per_chunk):
             chosen = share[first * size : (first + per_chunk) * size]
-            images, labels = self._prepare(chosen, draws)
+            images, labels = self._prepare(chosen, draws, side)
             for index, batch in enumerate(zip(images.split(size), labels.split(size), strict=True), start=first):
                 # Counted before it is handed over: checkpoints are written while this generator waits at the yield.
                 self._next_batch = index + 1
@@ -148,8 +148,8 @@ class TensorLoader:
         draws = transforms.draw(self.augmentation, len(self.labels), epoch, first, current)
         return Draws(*(drawn.to(self.labels.device) for drawn in draws))  # once an epoch: no chunk waits for a copy
 
-    def _prepare(self, chosen: Tensor, draws: Draws | None) -> Batch:
-        """Images (n, 3, 32, 32) and labels (n,) or (n, num_classes) of a chunk, on the device."""
+    def _prepare(self, chosen: Tensor, draws: Draws | None, side: int) -> Batch:
+        """Images (n, 3, side, side) and labels (n,) or (n, num_classes) of a chunk, on the device."""
         labels = self.labels[chosen].to(self.device)
         if draws is None:
             images = self.normalize(self._windows[chosen, 0, 0].to(self.device))
@@ -162,6 +162,8 @@ class TensorLoader:
             images = transforms.mix(images, others, shares, pasted)
             others_labels = self.labels[partners].to(self.device)
             labels = transforms.mix_labels(labels, others_labels, shares, self.num_classes)
+        if side != images.shape[1]:
+            images = transforms.resize(images, side)
         # Channels are the last dimension in memory already, so the permuted view is channels_last without a copy.
         return images.permute(0, 3, 1, 2), labels
 

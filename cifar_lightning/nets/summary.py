@@ -62,15 +62,15 @@ class NotOneTensorError(TypeError):
     """A net gives something else, which the message names."""
 
 
-def check_training(net: nn.Module, images: int) -> None:
-    """Runs a batch of black images through a copy of `net` as in training; global random state stays.
+def check_training(net: nn.Module, images: int, side: int = 32) -> None:
+    """Runs black images (images, 3, side, side) through a copy of `net` as in training; global random state stays.
 
     Raises:
         NotOneTensorError: it gives several outputs.
         Exception: whatever the net does at such a batch.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        output = copy.deepcopy(net).train()(torch.zeros(images, 3, 32, 32))
+        output = copy.deepcopy(net).train()(torch.zeros(images, 3, side, side))
     if not isinstance(output, Tensor):
         raise NotOneTensorError(f"a {type(output).__name__}")
 

@@ -7,10 +7,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_lightning.classifier import Classifier, StartsFromImages
 
 
-def count(model: Classifier, batch_size: int) -> dict[str, float]:
-    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation."""
+def count(model: Classifier, batch_size: int, side: int = 32) -> dict[str, float]:
+    """Operations of what precedes the first step, of a step on `batch_size` images, and of one image's evaluation.
+
+    All for images of `side` x `side` pixels.
+    """
     model = model.to("meta").train()
-    images = torch.empty(batch_size, 3, 32, 32, device="meta")
+    images = torch.empty(batch_size, 3, side, side, device="meta")
     labels = torch.empty(batch_size, dtype=torch.int64, device="meta")
     optimizer = model.build_optimizer()
     with FlopCounterMode(display=False) as start:

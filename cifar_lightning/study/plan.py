@@ -9,7 +9,7 @@ moved on. The page's table of runs names the source of every run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from cifar_lightning.config.parser import Experiment
@@ -32,7 +32,7 @@ class Resolved:
     settings: dict[str, Any]  # flat, without seed and places, and without what the machine chose
     config: dict[str, Any]  # as run.json holds it
     layers: LayerTable
-    train_flop_per_image: float  # forward, backward and update, at the system's batch size
+    train_flop_per_image: float  # forward, backward and update, at the system's batch size; the mean of all epochs
     evaluation_flop_per_image: float
     devices: int
 
@@ -81,9 +81,13 @@ def resolve(system: System) -> Resolved:
     devices = config["trainer"]["devices"]
     devices = len(devices) if isinstance(devices, list) else int(devices)
     layers = layer_table(experiment.model.net)
-    batch_size = experiment.datamodule.batch_size
-    flop = count(experiment.model, batch_size)
-    return Resolved(settings, config, layers, flop["step"] / batch_size, flop["evaluation_per_image"], devices)
+    data = experiment.datamodule
+    counted = {32: count(experiment.model, data.batch_size)}
+    sides = [data.augment.size_in(epoch) for epoch in range(max_epochs)]
+    for side in set(sides) - {32}:
+        counted[side] = count(experiment.model, data.batch_size, side)
+    flop_per_image = mean(counted[side]["step"] for side in sides) / data.batch_size
+    return Resolved(settings, config, layers, flop_per_image, counted[32]["evaluation_per_image"], devices)
 
 
 DONE, FAILED, RESUME, NEW = "done", "failed", "go on", "run"

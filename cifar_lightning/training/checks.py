@@ -24,6 +24,12 @@ def check_net(experiment: Experiment) -> LayerTable:
         larger = "" if experiment.config.model.input_size else "; --model.input_size 224 would enlarge the images"
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.net: {name} cannot take a 3x32x32 image: {reason}{larger}") from error
+    for side in sorted(set(data.augment.sizes or [])):
+        try:
+            check_training(net, images=2, side=side)
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"data.augment.sizes: {name} cannot take images of {side}x{side}: {reason}") from error
     if table.output_shape != (classes,):
         raise ConfigError(f"the net gives {shape_text(table.output_shape)} outputs, the data have {classes} classes")
     return table

@@ -13,6 +13,8 @@ from torch import nn
 from benchmarks import ablation, flops, precision, race, speed
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.study.plan import resolve
+from cifar_lightning.study.spec import System
 
 PROJECT = Path(__file__).parents[2]
 
@@ -107,6 +109,19 @@ def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert row["steps"] == 200
     assert row["total"] == pytest.approx(row["start"] + 200 * row["step"] + 10_000 * row["evaluation_per_image"])
     assert row["start"] > 0
+
+
+def test_flops_of_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    flags = ["--trainer.max_epochs=3", "--data.augment.sizes=[16, 16]"]
+    whole, small = (flops.recipe(Path("configs/speed/cpu94.yaml"), flags[:number]) for number in (1, 2))
+    on_16 = flops.count(Experiment("fit", ["--config", "configs/speed/cpu94.yaml"]).model, 500, side=16)["step"]
+    assert small["steps"] == whole["steps"] == 300
+    assert small["train"] == pytest.approx(small["start"] + 200 * on_16 + 100 * small["step"])
+    assert on_16 < small["step"] / 4
+    flags_of = {"trainer.max_epochs": 3, "data.augment.sizes": [16, 16]}
+    system = System("small", "small", Path("configs/speed/cpu94.yaml"), flags_of)
+    assert resolve(system).epoch_flop(50_000) == pytest.approx((200 * on_16 + 100 * small["step"]) / 3)
 
 
 def pairs(differences: list[float]) -> list[dict[str, Any]]:

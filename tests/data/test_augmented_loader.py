@@ -7,6 +7,7 @@ import pytest
 import torch
 from data.loaders import ALL_AUGMENTATIONS, augmented, noise, pixels_by_image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 from cifar_lightning.data import loader as loader_room
 from cifar_lightning.data import transforms
@@ -33,6 +34,7 @@ OTHERS = [
     replace(ALL_AUGMENTATIONS, policy="trivialaugment", mixup=0.5, cutmix=1.0),
     Augmentation(mixup=0.5),
     Augmentation(cutmix=1.0),
+    Augmentation(flip="random", sizes=[16, 20, 28, 24, 9]),
 ]
 
 
@@ -233,7 +235,7 @@ def test_a_cut_epoch_of_policies_and_mixtures_goes_on_with_the_same_batches(
             assert torch.equal(labels, expected_labels)
 
 
-@pytest.mark.parametrize("options", OTHERS[2:], ids=str)
+@pytest.mark.parametrize("options", OTHERS[2:5], ids=str)
 def test_a_mixture_is_of_two_augmented_images_and_of_their_labels(options: Augmentation) -> None:
     draws = transforms.draw(options, SIZE, 2, generator_for(0, 0, 1), generator_for(0, 2, 1))
     plain = batches_by_image(at_epoch(mixing(16, replace(options, mixup=0.0, cutmix=0.0)), 2))
@@ -264,3 +266,14 @@ def test_a_mixture_is_of_two_augmented_images_and_of_their_labels(options: Augme
     images, labels = next(iter(mixing(16, options)))
     assert (images.dtype, labels.dtype, labels.shape) == (torch.float32, torch.float32, (16, SIZE))
     assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_are_small_in_the_first_epochs() -> None:
+    loader = augmented(SIZE, 16, augmentation=Augmentation(sizes=[16, 23]))
+    normal = pixels_by_image(augmented(SIZE, 16, augmentation=Augmentation()))
+    for side in (16, 23):
+        for label, image in pixels_by_image(loader).items():
+            expected = TF.resize(normal[label], [side, side], antialias=True)
+            torch.testing.assert_close(image, expected, atol=1e-5, rtol=0)
+            assert image[None].is_contiguous(memory_format=torch.channels_last)
+    assert_same_pixels(pixels_by_image(loader), normal)
