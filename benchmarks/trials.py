@@ -82,17 +82,19 @@ def main(argv: list[str]) -> int:
     arguments, flags = parser.parse_args(argv[:split]), argv[split + 1 :]
     if arguments.seeds < 2:
         parser.error("--seeds must be at least 2: one run has no spread")
+    entry = None
+    if arguments.verdict is None:
+        require_commit()
+        entry = tried(arguments.name, arguments.config, flags, arguments.seeds, arguments.logs / arguments.config.stem)
+    # Read only now: another try may have ended meanwhile.
     content = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
     of_recipe = content.setdefault(arguments.config.stem, {})
-    if arguments.verdict is not None:
-        if arguments.name not in of_recipe:
-            parser.error(f"{arguments.name!r} has not been tried; there is {', '.join(of_recipe) or 'nothing'}")
+    if entry is not None:
+        of_recipe[arguments.name] = entry
+    elif arguments.name in of_recipe:
         of_recipe[arguments.name]["verdict"] = arguments.verdict
     else:
-        require_commit()
-        of_recipe[arguments.name] = tried(
-            arguments.name, arguments.config, flags, arguments.seeds, arguments.logs / arguments.config.stem
-        )
+        parser.error(f"{arguments.name!r} has not been tried; there is {', '.join(of_recipe) or 'nothing'}")
     write_json(OUTPUT, content)
     for name, entry in of_recipe.items():
         accuracy, pflop = entry["val_accuracy_tta"]["mean"], entry["train_flop"] / 1e15
