@@ -167,6 +167,12 @@ def write_result(search: Search, table: Table, folder: Path) -> Path:
         "reference": "base",
         "seeds": seeds,
         "systems": {name: {"config": f"{name}.yaml"} for name in systems},
+        "claims": [
+            {
+                "says": "The settings that the search has found are more accurate than the base.",
+                "checks": [{"compare": ["best", "base"], "metric": "test_accuracy", "expect": "higher"}],
+            }
+        ],
     }
     write_text(folder / "confirm.yaml", yaml.safe_dump(study, sort_keys=False, width=110))
     _write_hparams(table, folder / HPARAMS)

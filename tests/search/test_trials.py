@@ -127,6 +127,7 @@ def test_the_best_is_a_recipe_and_a_study(tiny: tuple[Search, Resolved]) -> None
     study = read_study(FOLDER / "confirm.yaml")
     assert [system.name for system in study.systems] == ["base", "best"]
     assert study.comparisons == (("best", "base"),)
+    assert [check.compare for claim in study.claims for check in claim.checks] == [("best", "base")]
     assert study.systems[0].seeds == (1, 2)  # the search had 0
     assert yaml.safe_load((FOLDER / "base.yaml").read_text())["trainer"]["max_epochs"] == 6
 
