@@ -22,11 +22,13 @@ from cifar_lightning.runs.environment import place
 from cifar_lightning.runs.record import RESULTS, RunRecord, read_run, study_folder
 from cifar_lightning.runs.results import read_results
 from cifar_lightning.study.metrics import METRICS, UNKNOWN
+from cifar_lightning.study.plan import duration
 from cifar_lightning.study.spec import read_study
-from cifar_lightning.study.stats import summarise
+from cifar_lightning.study.stats import summarise, welch
 
 README = Path("README.md")
 REPORT = Path("configs/report")
+SEARCHED = Path("configs/searched")  # the study that confirms what `search report` has found
 # What the course report says of its own systems, by recipe, in its own words.
 REPORT_SAYS = {
     "final": "78.34%",
@@ -74,6 +76,30 @@ def report_table(results: Path) -> str:
             cells.append(metric.show_summary(*astuple(summarise(values))[1:]) if values else UNKNOWN)
         lines.append(f"| {' | '.join([*cells, system.says or UNKNOWN])} |")
     return "\n".join(lines)
+
+
+def search_table(results: Path) -> str:
+    """Base and best of the search over the report's model, and what the study that confirms them has published."""
+    found, study = _read(results / "search-report.json"), read_study(SEARCHED)
+    metric, accuracies = METRICS["test_accuracy"], dict[str, list[float]]()
+    lines = [
+        f"| settings | validation accuracy, {found['epochs']} epochs, one seed | test accuracy, 30 epochs | n |",
+        "|---|--:|--:|--:|",
+    ]
+    for system in study.systems:
+        files = sorted(study_folder(results, study.name, system.name).glob("*.json"))
+        runs = [content for content in map(read_run, files) if content.run.status == "finished"]
+        values = accuracies[system.name] = [value for run in runs if (value := metric.read(run)) is not None]
+        shown = metric.show_summary(*astuple(summarise(values))[1:])
+        lines.append(f"| {system.title} | {metric.show(found[system.name]['value'])} | {shown} | {len(values)} |")
+    gain = welch(accuracies["best"], accuracies["base"])
+    assert gain.low is not None
+    assert gain.high is not None
+    points = f"{100 * gain.difference:+.2f} points of test accuracy ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
+    machine, pruned = found["machines"][0], sum(trial["status"] == "pruned" for trial in found["trials"])
+    where = f"{machine['place']} per trial, commit {machine['commit'][:7]}"
+    end = f"{points}, Welch's 95% interval. {len(found['trials'])} trials, {pruned} of them pruned, in "
+    return "\n".join([*lines, "", f"The difference: {end}{duration(found['elapsed_s'])}; {where}."])
 
 
 def runs_table(results: Path) -> str:
@@ -258,6 +284,7 @@ TABLES = {
     "guests": guests_table,
     "main": main_table,
     "report": report_table,
+    "search": search_table,
     "runs": runs_table,
     "speed": speed_table,
     "flops": flops_table,

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifar_lightning.nets.convolution import Conv2d
+
 WHITENING_EPS = 5e-4  # added to the variances: directions that hardly vary are not blown up
 
 
@@ -192,7 +194,7 @@ class SpeedNet(nn.Module):
 
 
 def _convolution(in_channels: int, out_channels: int, identity: bool) -> nn.Conv2d:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    convolution = Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
     if identity:
         nn.init.dirac_(convolution.weight.data[: min(in_channels, out_channels)])
     return convolution
