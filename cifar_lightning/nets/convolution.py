@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 # oneDNN sums a weight's gradient along the rows of an image, up to 32 pixels in one instruction (Intel's AMX). Of rows
 # that are shorter than a quarter of that, most of the instruction is idle; of longer ones the copy would cost more than
@@ -14,17 +15,21 @@ ROW = 32
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` with an odd kernel, stride 1 and the padding that keeps an image's size.
+    """`torch.nn.Conv2d` without bias, with an odd kernel and the padding that goes with it.
 
     On a CPU in bfloat16 the weights' gradient of small images is computed with several images side by side, zeros
     between them. It is the same sum in another order. Everything else is torch's own.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, in_channels, H, W) to (N, out_channels, H, W)."""
         if (
             images.device.type == "cpu"
             and images.shape[-1] <= WIDEST
+            and self.stride == (1, 1)
             and torch.is_grad_enabled()
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.bfloat16
@@ -49,10 +54,10 @@ class _SideBySide(torch.autograd.Function):
         padding = weight.shape[-1] // 2
         of_images = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_images = nn.grad.conv2d_input(images.shape, weight, gradient, padding=padding)
+            of_images = conv2d_input(images.shape, weight, gradient, padding=padding)
         if ctx.needs_input_grad[1]:
             wide_images, wide_gradient = (side_by_side(tensor, padding) for tensor in (images, gradient))
-            of_weight = nn.grad.conv2d_weight(wide_images, weight.shape, wide_gradient, padding=padding)
+            of_weight = conv2d_weight(wide_images, weight.shape, wide_gradient, padding=padding)
         return of_images, of_weight
 
 

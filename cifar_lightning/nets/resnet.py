@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from cifar_lightning.nets.convolution import Conv2d
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, added to the input (He et al., arXiv 1512.03385).
@@ -12,10 +14,10 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False),
+            Conv2d(in_channels, out_channels, stride=stride),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            Conv2d(out_channels, out_channels),
             nn.BatchNorm2d(out_channels),
         )
         self.shortcut = nn.Sequential()

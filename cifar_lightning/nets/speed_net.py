@@ -194,7 +194,7 @@ class SpeedNet(nn.Module):
 
 
 def _convolution(in_channels: int, out_channels: int, identity: bool) -> nn.Conv2d:
-    convolution = Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    convolution = Conv2d(in_channels, out_channels)
     if identity:
         nn.init.dirac_(convolution.weight.data[: min(in_channels, out_channels)])
     return convolution

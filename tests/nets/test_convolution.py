@@ -27,7 +27,7 @@ def test_its_gradients_are_those_of_torchs_convolution(number: int, side: int, k
         assert convolution.weight.grad is not None
         return output.detach(), inputs.grad, convolution.weight.grad
 
-    ours = Conv2d(16, 32, kernel, padding=kernel // 2, bias=False)
+    ours = Conv2d(16, 32, kernel)
     torchs = nn.Conv2d(16, 32, kernel, padding=kernel // 2, bias=False)
     torchs.load_state_dict(ours.state_dict())
     for got, expected in zip(gradients(ours), gradients(torchs), strict=True):
