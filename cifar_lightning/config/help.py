@@ -62,14 +62,13 @@ def short_help(verb: str, purpose: str) -> str:
 
 
 def _nets() -> list[str]:
-    """A line for every net of the package: a module that is no part of another in its file."""
-    lines = []
-    for path in sorted((Path(__file__).parents[1] / "nets").glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        parts = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        lines += [
-            f"  {node.name:<12}{first_sentence(ast.get_docstring(node))}".rstrip()
-            for node in tree.body
-            if isinstance(node, ast.ClassDef) and node.bases and node.name not in parts
-        ]
-    return lines
+    """A line for every net of the package: a module that is no part of another."""
+    files = sorted((Path(__file__).parents[1] / "nets").glob("*.py"))
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    parts = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return [
+        f"  {node.name:<12}{first_sentence(ast.get_docstring(node))}".rstrip()
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.bases and node.name not in parts
+    ]

@@ -51,9 +51,9 @@ class Augmentation:
             arXiv 1710.09412); 0 blends none.
         cutmix: the same where a rectangle is pasted from the other image (Yun et al., arXiv 1905.04899). Where both
             are set, a coin decides for each image.
-        sizes: side in pixels of the images in the first epochs, one number for each epoch; after these they keep their
-            32 (progressive resizing, as in Howard et al., "Now anyone can train ImageNet in 18 minutes", 2018). A step
-            on small images costs less. The net must take images of any size.
+        sizes: side in pixels of images in the first epochs, one for each epoch; then 32. Small images cost less, and
+            the net must take images of any size. It is the progressive resizing of Howard et al., "Now anyone can train
+            ImageNet in 18 minutes", 2018.
 
     Raises ValueError: a value is out of range.
     """

@@ -18,8 +18,8 @@ class TTA:
     Args:
         views: 'flip' adds the mirror image; 'flip_translate' adds to these, with half of the weight, both moved by one
             pixel up and left and by one pixel down and right (Jordan, arXiv 2404.00498).
-        below: only images whose most likely class has a probability of at most this are looked at again, so that the
-            sure ones cost nothing more; 1 looks at all again.
+        below: only images whose most likely class has a probability of at most this are looked at again; 1 means all.
+            Sure images then cost nothing more.
 
     Raises ValueError: a value is out of range.
     """

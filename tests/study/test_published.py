@@ -1,4 +1,4 @@
-"""The published study of the report: its page says what its runs' files say, and no more."""
+"""The published studies: their pages say what their runs' files say, and no more."""
 
 import json
 import shutil
@@ -7,37 +7,44 @@ from typing import Any
 
 import pytest
 
+from cifar_lightning.runs.record import study_folder
 from cifar_lightning.runs.settings import without_folders
 from cifar_lightning.study.command import main
-from cifar_lightning.study.spec import read_study
+from cifar_lightning.study.spec import Study, read_study
 
 PROJECT = Path(__file__).parents[2]
-PUBLISHED = PROJECT / "results" / "report"
+RESULTS = PROJECT / "results"
+STUDIES = pytest.mark.parametrize("config", ["configs/report", "configs/searched"])
 
 
-def published_runs() -> list[tuple[str, dict[str, Any]]]:
+def published_runs(study: Study) -> list[tuple[str, dict[str, Any]]]:
     """(system, content) of each."""
-    paths = sorted(PROJECT.glob("results/runs/report-*/*.json"))
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [(path.parent.name.removeprefix("report-"), run) for path, run in zip(paths, contents, strict=True)]
+    return [
+        (system.name, json.loads(path.read_text(encoding="utf-8")))
+        for system in study.systems
+        for path in sorted(study_folder(RESULTS, study.name, system.name).glob("*.json"))
+    ]
 
 
-def test_its_page_can_be_made_again_from_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "results"
-    shutil.copytree(PUBLISHED.parent, copy)
-    (copy / "report" / "report.md").unlink()
-    figures = {path.name: path.read_bytes() for path in (PUBLISHED / "figures").iterdir()}
+@STUDIES
+def test_its_page_can_be_made_again_from_its_runs(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, copy = read_study(PROJECT / config).name, tmp_path / "results"
+    shutil.copytree(RESULTS, copy)
+    (copy / name / "report.md").unlink()
+    figures = {path.name: path.read_bytes() for path in (RESULTS / name / "figures").iterdir()}
     monkeypatch.chdir(PROJECT)
     monkeypatch.setattr("cifar_lightning.study.command.draw", lambda table: figures)  # their looks depend on the fonts
-    main(["configs/report", "--gather", "--logs", str(tmp_path / "logs"), "--publish", str(copy)])
-    for path in PUBLISHED.parent.rglob("*"):  # and everything else stays as it is
+    main([config, "--gather", "--logs", str(tmp_path / "logs"), "--publish", str(copy)])
+    for path in RESULTS.rglob("*"):  # and everything else stays as it is
         if path.is_file():
-            assert (copy / path.relative_to(PUBLISHED.parent)).read_bytes() == path.read_bytes(), path
+            assert (copy / path.relative_to(RESULTS)).read_bytes() == path.read_bytes(), path
 
 
-def test_its_runs_are_of_the_real_data_and_of_committed_code() -> None:
-    systems = {system.name: system for system in read_study(PROJECT / "configs" / "report").systems}
-    runs = published_runs()
+@STUDIES
+def test_its_runs_are_of_the_real_data_and_of_committed_code(config: str) -> None:
+    study = read_study(PROJECT / config)
+    systems = {system.name: system for system in study.systems}
+    runs = published_runs(study)
     for system, content in runs:
         run = content["run"]
         assert run["source"] == "CIFAR-10"
@@ -52,7 +59,9 @@ def test_its_runs_are_of_the_real_data_and_of_committed_code() -> None:
     assert len({(system, content["run"]["seed"]) for system, content in finished}) == len(finished)
 
 
-def test_no_figure_is_too_large_for_a_repository() -> None:
-    sizes = {path.name: path.stat().st_size for path in (PUBLISHED / "figures").iterdir()}
+@STUDIES
+def test_no_figure_is_too_large_for_a_repository(config: str) -> None:
+    folder = RESULTS / read_study(PROJECT / config).name / "figures"
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert {name: size for name, size in sizes.items() if size >= 300_000} == {}
     assert "test-accuracy.svg" in sizes
