@@ -17,6 +17,7 @@ BENCHMARKS = {
     "trials": "a change of a speed recipe, tried on the validation split and kept on record",
     "ablation": "what each part of a speed recipe adds to its accuracy",
     "augmentation": "what each augmentation adds to a training step",
+    "convolution": "what a step gains where small images stand side by side in the weights' gradient",
     "precision": "whether bf16 costs accuracy",
     "flops": "floating point operations of the recipes",
     "predict": "the stages of `predict`, and the net in its exported forms",

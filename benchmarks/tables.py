@@ -215,6 +215,21 @@ def augmentation_table(results: Path) -> str:
     return "\n".join([*lines, "", f"{conditions} A ratio is the median of the rounds' own ratios."])
 
 
+def convolution_table(results: Path) -> str:
+    """A line per net and image size: a step, and its share of the step with torch's own gradient."""
+    result = _read(results / "convolution.json")
+    lines = [
+        "| step of | batch | as it is | with torch's own gradient | ratio (least to greatest) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, case in result["cases"].items():
+        ours, torchs = (f"{step['median']:,.0f} ms" for step in case["ms_per_step"].values())
+        share = "{median:.2f} ({min:.2f} to {max:.2f})".format(**case["ratio"])
+        lines.append(f"| {name} | {case['batch_size']} | {ours} | {torchs} | {share} |")
+    machine = f"{place(result['hardware'])}, {result['precision']}, torch {result['versions']['torch']}"
+    return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}; commit {result['commit'][:7]}."])
+
+
 def predict_table(results: Path) -> str:
     """What a picture costs in `predict`, by stage, and the net's forms beside each other."""
     result = _read(results / "predict.json")
@@ -290,6 +305,7 @@ TABLES = {
     "flops": flops_table,
     "ablation": ablation_table,
     "augmentation": augmentation_table,
+    "convolution": convolution_table,
     "predict": predict_table,
     "bench": bench_table,
 }

@@ -1,0 +1,87 @@
+"""What a training step gains where the weights' gradient of small images sees several of them side by side.
+
+    python -m benchmarks convolution [--rounds 9]
+
+times steps in bfloat16 with `cifar_lightning.nets.convolution` as it is and with torch's own gradient, in turn, and
+writes `results/convolution.json`: milliseconds, and their ratio by rounds, for cpu94's net on images of several sizes
+and for ResNet-18.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.measure import conditions, interleave, ratio, summaries
+from cifar_lightning.nets import convolution
+from cifar_lightning.nets.resnet import ResNet18
+from cifar_lightning.nets.speed_net import SpeedNet
+from cifar_lightning.runs.atomic import write_json
+from cifar_lightning.runs.record import RESULTS
+
+OURS, TORCHS = "side by side", "torch's own"
+Case = tuple[str, Callable[[], nn.Module], int, int]  # its name, the net, the side of an image, images in a batch
+
+
+def cases(batch_size: int = 500) -> list[Case]:
+    """What is timed."""
+    sides = (32, 28, 24, 20, 16)
+    nets: list[Case] = [(f"SpeedNet on {side}x{side}", speed_net, side, batch_size) for side in sides]
+    return [*nets, ("ResNet18 on 32x32", ResNet18, 32, batch_size // 4)]
+
+
+def speed_net() -> SpeedNet:
+    """cpu94's."""
+    net = SpeedNet(whitening_bias=False)
+    net.start_from_images(torch.randn(500, 3, 32, 32))
+    return net
+
+
+def main(argv: list[str]) -> int:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser("python -m benchmarks convolution", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="of each way, in turn")
+    arguments = parser.parse_args(argv)
+    found = measure(cases(), arguments.rounds)
+    write_json(RESULTS / "convolution.json", conditions("cpu") | {"precision": "bf16-mixed", "cases": found})
+    return 0
+
+
+def measure(timed: Sequence[Case], rounds: int) -> dict[str, Any]:
+    """`ms_per_step` of both ways, and `ratio`, ours divided by torch's, by case."""
+    found = {}
+    for name, make, side, batch_size in timed:
+        step = training_step(make(), side, batch_size)
+        values = interleave({OURS: lambda: step(convolution.WIDEST), TORCHS: lambda: step(0)}, rounds)  # noqa: B023
+        share = ratio(values[OURS], values[TORCHS])
+        found[name] = {"batch_size": batch_size, "ms_per_step": summaries(values), "ratio": share}
+        print(f"{name:<20}{share['median']:.2f} of the time with torch's own gradient", flush=True)
+    return found
+
+
+def training_step(net: nn.Module, side: int, batch_size: int) -> Callable[[int], float]:
+    """A step of SGD, as a function of `convolution.WIDEST`; returns its milliseconds."""
+    net = net.to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, 3, side, side).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch_size,))
+    optimizer = torch.optim.SGD([parameter for parameter in net.parameters() if parameter.requires_grad], lr=1e-3)
+    usual = convolution.WIDEST
+
+    def step(widest: int) -> float:
+        convolution.WIDEST = widest
+        began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(net(images).float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        convolution.WIDEST = usual
+        return 1e3 * (time.perf_counter() - began)
+
+    step(usual)  # the first one makes oneDNN's kernels
+    step(0)
+    return step
