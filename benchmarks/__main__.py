@@ -15,6 +15,7 @@ BENCHMARKS = {
     "rivals": "the seconds of one rival's training, as `speed` times it",
     "race": "validation accuracy against seconds of training, as a figure",
     "trials": "a change of a speed recipe, tried on the validation split and kept on record",
+    "prototype": "the same for what `fit` has no flag for, as a bare loop",
     "ablation": "what each part of a speed recipe adds to its accuracy",
     "augmentation": "what each augmentation adds to a training step",
     "convolution": "what a step gains where small images stand side by side in the weights' gradient",

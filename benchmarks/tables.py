@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.figures import FIGURES
 from benchmarks.ladder import rungs
+from benchmarks.measure import ratio
 from cifar_lightning.errors import ConfigError
 from cifar_lightning.runs.atomic import write_text
 from cifar_lightning.runs.environment import place
@@ -100,6 +101,32 @@ def search_table(results: Path) -> str:
     where = f"{machine['place']} per trial, commit {machine['commit'][:7]}"
     end = f"{points}, Welch's 95% interval. {len(found['trials'])} trials, {pruned} of them pruned, in "
     return "\n".join([*lines, "", f"The difference: {end}{duration(found['elapsed_s'])}; {where}."])
+
+
+def search_cost_table(results: Path) -> str:
+    """What a trial costs beside plain Optuna, and for each seed a search with pruning beside one without."""
+    overhead, pruning = (_read(results / f"search-{name}.json") for name in ("overhead", "pruning"))
+    ours, plain = (overhead["seconds_per_trial"][name] for name in ("search", "optuna"))
+    times, medians = ratio(ours, plain), [f"{statistics.median(values):.2f} s" for values in (ours, plain)]
+    spread = f"{times['min']:.2f} to {times['max']:.2f}, {len(ours)} rounds in turn"
+    lines = [
+        f"A trial took {medians[0]} through `search` and {medians[1]} through plain Optuna: {times['median']:.2f} times as "
+        f"long ({spread}).",
+        "",
+        "| seed | trials an hour, no pruning | Hyperband | best, no pruning | Hyperband | Hyperband was level after |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for search in pruning["searches"]:
+        ways = [search[name] for name in ("none", "hyperband")]
+        level = "never"
+        if search["hours_until_level"] is not None:
+            level = f"{search['hours_until_level'] / ways[0]['hours']:.0%} of the time"
+        cells = [str(search["seed"]), *(f"{way['trials_per_hour']:.0f}" for way in ways)]
+        cells += [METRICS["val_accuracy"].show(way["best"]) for way in ways]
+        lines.append(f"| {' | '.join([*cells, level])} |")
+    minutes = f"{60 * pruning['searches'][0]['none']['hours']:.0f} minutes"
+    where = f"{place(pruning['hardware'])}, torch {pruning['versions']['torch']}, commit {pruning['commit'][:7]}"
+    return "\n".join([*lines, "", f"{len(pruning['searches'])} searches of {minutes} each way, in turn; {where}."])
 
 
 def runs_table(results: Path) -> str:
@@ -300,6 +327,7 @@ TABLES = {
     "main": main_table,
     "report": report_table,
     "search": search_table,
+    "search_cost": search_cost_table,
     "runs": runs_table,
     "speed": speed_table,
     "flops": flops_table,

@@ -86,17 +86,25 @@ def main(argv: list[str]) -> int:
     if arguments.verdict is None:
         require_commit()
         entry = tried(arguments.name, arguments.config, flags, arguments.seeds, arguments.logs / arguments.config.stem)
-    # Read only now: another try may have ended meanwhile.
-    content = json.loads(OUTPUT.read_text(encoding="utf-8")) if OUTPUT.exists() else {}
-    of_recipe = content.setdefault(arguments.config.stem, {})
-    if entry is not None:
-        of_recipe[arguments.name] = entry
-    elif arguments.name in of_recipe:
-        of_recipe[arguments.name]["verdict"] = arguments.verdict
-    else:
-        parser.error(f"{arguments.name!r} has not been tried; there is {', '.join(of_recipe) or 'nothing'}")
-    write_json(OUTPUT, content)
-    for name, entry in of_recipe.items():
-        accuracy, pflop = entry["val_accuracy_tta"]["mean"], entry["train_flop"] / 1e15
-        print(f"{name}: {accuracy:.2%} (n = {entry['n']}), {entry['median_train_s']:.0f} s, {pflop:.4f} PFLOP")
+    keep(arguments.config.stem, arguments.name, entry, arguments.verdict, OUTPUT, parser)
     return 0
+
+
+def keep(
+    recipe: str, name: str, entry: dict[str, Any] | None, verdict: str | None, output: Path,
+    parser: argparse.ArgumentParser,
+) -> None:  # fmt: skip
+    """Writes a try's entry, or without one the verdict of an earlier try, and prints all tries of the recipe."""
+    # Read only now: another try may have ended meanwhile.
+    content = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    of_recipe = content.setdefault(recipe, {})
+    if entry is not None:
+        of_recipe[name] = entry
+    elif name in of_recipe:
+        of_recipe[name]["verdict"] = verdict
+    else:
+        parser.error(f"{name!r} has not been tried; there is {', '.join(of_recipe) or 'nothing'}")
+    write_json(output, content)
+    for known, kept in of_recipe.items():
+        accuracy, pflop = kept["val_accuracy_tta"]["mean"], kept["train_flop"] / 1e15
+        print(f"{known}: {accuracy:.2%} (n = {kept['n']}), {kept['median_train_s']:.0f} s, {pflop:.4f} PFLOP")
