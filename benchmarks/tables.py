@@ -110,8 +110,8 @@ def search_cost_table(results: Path) -> str:
     times, medians = ratio(ours, plain), [f"{statistics.median(values):.2f} s" for values in (ours, plain)]
     spread = f"{times['min']:.2f} to {times['max']:.2f}, {len(ours)} rounds in turn"
     lines = [
-        f"A trial took {medians[0]} through `search` and {medians[1]} through plain Optuna: {times['median']:.2f} times as "
-        f"long ({spread}).",
+        f"A trial took {medians[0]} through `search` and {medians[1]} through plain Optuna: "
+        f"{times['median']:.2f} times as long ({spread}).",
         "",
         "| seed | trials an hour, no pruning | Hyperband | best, no pruning | Hyperband | Hyperband was level after |",
         "|--:|--:|--:|--:|--:|--:|",
