@@ -105,6 +105,8 @@ def search_table(results: Path) -> str:
 
 def search_cost_table(results: Path) -> str:
     """What a trial costs beside plain Optuna, and for each seed a search with pruning beside one without."""
+    if not (results / "search-pruning.json").exists():
+        return "Not recorded yet."
     overhead, pruning = (_read(results / f"search-{name}.json") for name in ("overhead", "pruning"))
     ours, plain = (overhead["seconds_per_trial"][name] for name in ("search", "optuna"))
     times, medians = ratio(ours, plain), [f"{statistics.median(values):.2f} s" for values in (ours, plain)]
