@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         server, received = make_server(predictor, one_prediction, ADDRESS), list[int]()
 
         def stop(signum: int, frame: Any) -> None:
-            if received:  # the end in order takes a second or two, the second Ctrl-C has none
+            if received:  # the orderly end takes up to two seconds; the user does not want to wait
                 shutil.rmtree(uploads, ignore_errors=True)
                 os._exit(128 + signum)
             received.append(signum)

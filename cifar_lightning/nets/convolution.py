@@ -1,4 +1,4 @@
-"""A convolution for small images whose weights learn faster on a CPU that multiplies bfloat16 in tiles."""
+"""A convolution that trains faster on small images, on a CPU in bfloat16."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-# oneDNN sums a weight's gradient along the rows of an image, up to 32 pixels in one instruction (Intel's AMX). Of rows
-# that are shorter than a quarter of that, most of the instruction is idle; of longer ones the copy would cost more than
-# it saves. Measured on 3x3 convolutions of 64 to 256 channels.
+# oneDNN computes a weight's gradient row by row, up to 32 pixels in one instruction (Intel's AMX). A row of 8 pixels
+# leaves three quarters of the instruction idle. For rows much wider than that, the copy costs more than it saves.
+# `python -m benchmarks convolution` measures the gain.
 WIDEST = 8
 ROW = 32
 
@@ -25,7 +25,7 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         if (
             images.device.type == "cpu"
             and images.shape[-1] <= WIDEST
