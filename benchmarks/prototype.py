@@ -191,22 +191,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_class_arguments(Options, "options")
     arguments = parser.parse_args(argv)
-    entry = None
-    if arguments.verdict is None:
-        require_commit()
-        options = Options(**vars(arguments.options))
-        data = CIFAR10DataModule(val_size=VALIDATION_IMAGES, source="official")
-        data.prepare_data()
-        data.setup("fit")
-        runs = []
-        for seed in range(arguments.seeds):
-            runs.append(train(data, options, seed))
-            print(runs[-1], flush=True)
-        entry = conditions("cpu") | {
-            "precision": "bf16-mixed", "options": asdict(options), "n": len(runs),
-            **{name: interval([run[name] for run in runs]) for name in ("val_accuracy", "val_accuracy_tta")},
-            "median_train_s": statistics.median(run["train_s"] for run in runs),
-            "train_flop": runs[0]["train_flop"], "runs": runs,
-        }  # fmt: skip
-    keep("cpu94, prototype", arguments.name, entry, arguments.verdict, arguments.output, parser)
+    recipe = "cpu94, prototype"
+    if arguments.verdict is not None:
+        keep(recipe, arguments.name, None, arguments.verdict, arguments.output, parser)
+        return 0
+    require_commit()
+    options = Options(**vars(arguments.options))
+    data = CIFAR10DataModule(val_size=VALIDATION_IMAGES, source="official")
+    data.prepare_data()
+    data.setup("fit")
+    about = conditions("cpu") | {"precision": "bf16-mixed", "options": asdict(options)}
+    runs: list[dict[str, Any]] = []
+    for seed in range(arguments.seeds):
+        runs.append(train(data, options, seed))
+        print(runs[-1], flush=True)
+        if len(runs) > 1:  # one run has no interval
+            entry = about | {
+                "n": len(runs),
+                **{name: interval([run[name] for run in runs]) for name in ("val_accuracy", "val_accuracy_tta")},
+                "median_train_s": statistics.median(run["train_s"] for run in runs),
+                "train_flop": runs[0]["train_flop"], "runs": runs,
+            }  # fmt: skip
+            keep(recipe, arguments.name, entry, None, arguments.output, parser)
     return 0
