@@ -2,8 +2,8 @@
 
     python -m benchmarks tables
 
-`study --publish` and the benchmarks bench, speed, flops, ablation, augmentation and predict write those files. A table
-stands where the marks of its name stand, in whichever document.
+`study --publish` and the benchmarks that the documents name write those files. A table stands where the marks of its
+name stand, in whichever document.
 """
 
 import argparse
@@ -259,6 +259,25 @@ def convolution_table(results: Path) -> str:
     return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}; commit {result['commit'][:7]}."])
 
 
+def trials_table(results: Path) -> str:
+    """A line per try of a speed recipe on the validation split, kept or not."""
+    if not (path := results / "trials.json").exists():
+        return "Not recorded yet."
+    lines = [
+        "| recipe | tried | n | validation accuracy with TTA (95% interval) | PFLOP of training | verdict |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    commits: dict[str, None] = {}
+    for recipe, tries in _read(path).items():
+        for name, entry in tries.items():
+            mean, low, high = (entry["val_accuracy_tta"][key] for key in ("mean", "low", "high"))
+            accuracy = f"{mean:.2%} ({low:.2%} to {high:.2%})"
+            cells = [recipe, name, str(entry["n"]), accuracy, f"{entry['train_flop'] / 1e15:.4f}"]
+            lines.append(f"| {' | '.join([*cells, entry.get('verdict', '')])} |")
+            commits[f"{place(entry['hardware'])}, {entry['precision']}, commit {entry['commit'][:7]}"] = None
+    return "\n".join([*lines, "", f"{'; '.join(commits)}."])
+
+
 def predict_table(results: Path) -> str:
     """What a picture costs in `predict`, by stage, and the net's forms beside each other."""
     result = _read(results / "predict.json")
@@ -336,6 +355,7 @@ TABLES = {
     "ablation": ablation_table,
     "augmentation": augmentation_table,
     "convolution": convolution_table,
+    "trials": trials_table,
     "predict": predict_table,
     "bench": bench_table,
 }
