@@ -44,6 +44,9 @@ class Options:
     batch_size: int = 500
     widths: str = "64,256,256"
     activation: str = "GELU"
+    depth: int = 2
+    residual: bool = False
+    pool_first: str = ""  # groups, counted from 1, that pool before their first convolution and not after it
     lr: float = 0.12
     dense_lr: float = 335.0
     vector_lr: float = 26.5
@@ -76,8 +79,13 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
         images, labels, batch_size=options.batch_size, shuffle=True, seed=seed, augmentation=augmentation
     )
     widths = [int(width) for width in options.widths.split(",")]
-    net = SpeedNet(widths, whitening_bias=False, activation=options.activation)  # type: ignore[arg-type]
-    net = net.to(memory_format=torch.channels_last)
+    net = SpeedNet(
+        widths, options.depth, options.residual, whitening_bias=False, activation=options.activation  # type: ignore[arg-type]
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+    for number in options.pool_first.split(",") if options.pool_first else ():
+        group: Any = net.layers.get_submodule(f"group{number}")
+        convolution, pool, *rest = group.first
+        group.first = torch.nn.Sequential(pool, convolution, *rest)
     optimizer = MuonSGD(
         net.parameters(), options.lr, dense_lr=options.dense_lr, vector_lr=options.vector_lr,
         weight_decay=options.weight_decay, steps=options.newton_schulz,

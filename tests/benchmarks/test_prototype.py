@@ -37,6 +37,8 @@ def test_what_the_switches_cost(data: CIFAR10DataModule, monkeypatch: pytest.Mon
     frozen = prototype.train(data, replace(SMALL, freeze=0.5), seed=0, limit=4)
     assert 0.6 * whole["train_flop"] < small["train_flop"] < 0.8 * whole["train_flop"]
     assert small["train_flop"] < frozen["train_flop"] < whole["train_flop"]
+    early = prototype.train(data, replace(SMALL, pool_first="2"), seed=0, limit=4)
+    assert 0.8 * whole["train_flop"] < early["train_flop"] < 0.95 * whole["train_flop"]
     averaged = prototype.train(data, replace(SMALL, ema=0.5), seed=0, limit=4)
     assert averaged["train_flop"] == whole["train_flop"]
     assert averaged["val_accuracy"] != whole["val_accuracy"]
