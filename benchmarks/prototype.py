@@ -34,6 +34,7 @@ from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.muon import MuonSGD
 
 VALIDATION_IMAGES = 5000
+SCORES = ("val_accuracy", "val_loss", "val_accuracy_tta")  # the loss differs less from seed to seed
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Options:
 
 
 def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | None = None) -> dict[str, Any]:
-    """Trains once; returns `val_accuracy`, `val_accuracy_tta`, `train_s`, `train_flop` and `steps`.
+    """Trains once; returns `val_accuracy`, `val_loss`, `val_accuracy_tta`, `train_s`, `train_flop` and `steps`.
 
     Args:
         data: set up for 'fit'.
@@ -136,10 +137,11 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
     train_s = time.perf_counter() - began
     if average:
         torch._foreach_copy_([parameter.detach() for parameter in net.parameters()], average)
-    plain, tta = (_accuracy(net, data, options, views) for views in (TTA(), TTA("flip_translate", 0.6)))
+    accuracy, val_loss = _scores(net, data, TTA())
+    accuracy_tta, _ = _scores(net, data, TTA("flip_translate", 0.6))
     return {
-        "seed": seed, "val_accuracy": plain, "val_accuracy_tta": tta, "train_s": train_s, "train_flop": flop,
-        "steps": step,
+        "seed": seed, "val_accuracy": accuracy, "val_loss": val_loss, "val_accuracy_tta": accuracy_tta,
+        "train_s": train_s, "train_flop": flop, "steps": step,
     }  # fmt: skip
 
 
@@ -176,9 +178,11 @@ def _flop(net: SpeedNet, batch_size: int, side: int) -> float:
 
 
 @torch.no_grad()
-def _accuracy(net: SpeedNet, data: CIFAR10DataModule, options: Options, views: TTA) -> float:
+def _scores(net: SpeedNet, data: CIFAR10DataModule, views: TTA) -> tuple[float, float]:
+    """Accuracy and cross-entropy of the validation images."""
     images, labels = data.images_of("val")
     loader, hits = TensorLoader(images, labels, batch_size=500, shuffle=False), 0
+    loss = 0.0
     net.eval()
 
     def logits_of(shown: Tensor) -> Tensor:
@@ -186,8 +190,10 @@ def _accuracy(net: SpeedNet, data: CIFAR10DataModule, options: Options, views: T
             return net(shown).float()
 
     for shown, targets in loader:
-        hits += int((averaged_logits(logits_of, shown, views).argmax(dim=1) == targets).sum())
-    return hits / len(labels)
+        logits = averaged_logits(logits_of, shown, views)
+        hits += int((logits.argmax(dim=1) == targets).sum())
+        loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+    return hits / len(labels), loss / len(labels)
 
 
 def main(argv: list[str]) -> int:
@@ -216,7 +222,7 @@ def main(argv: list[str]) -> int:
         if len(runs) > 1:  # one run has no interval
             entry = about | {
                 "n": len(runs),
-                **{name: interval([run[name] for run in runs]) for name in ("val_accuracy", "val_accuracy_tta")},
+                **{name: interval([run[name] for run in runs]) for name in SCORES},
                 "median_train_s": statistics.median(run["train_s"] for run in runs),
                 "train_flop": runs[0]["train_flop"], "runs": runs,
             }  # fmt: skip

@@ -23,10 +23,10 @@ def data() -> CIFAR10DataModule:
 
 
 def test_what_the_switches_cost(data: CIFAR10DataModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fingerprint(net: torch.nn.Module, *arguments: object) -> float:
-        return float(sum(parameter.double().sum() for parameter in net.parameters()))
+    def fingerprint(net: torch.nn.Module, *arguments: object) -> tuple[float, float]:
+        return float(sum(parameter.double().sum() for parameter in net.parameters())), 0.0
 
-    monkeypatch.setattr(prototype, "_accuracy", fingerprint)
+    monkeypatch.setattr(prototype, "_scores", fingerprint)
     whole = prototype.train(data, SMALL, seed=0, limit=4)
     assert whole["steps"] == 12
     again = prototype.train(data, SMALL, seed=0, limit=4)
@@ -61,7 +61,8 @@ def test_a_try_is_kept_with_its_verdict(
     data: CIFAR10DataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quick(data: CIFAR10DataModule, options: Options, seed: int) -> dict[str, float]:
-        return {"val_accuracy": 0.9, "val_accuracy_tta": 0.9 + seed / 100, "train_s": 1.0, "train_flop": 2e15}
+        scores = {"val_accuracy": 0.9, "val_loss": 0.4, "val_accuracy_tta": 0.9 + seed / 100}
+        return scores | {"train_s": 1.0, "train_flop": 2e15}
 
     monkeypatch.setattr(prototype, "train", quick)
     monkeypatch.setattr(prototype, "require_commit", lambda: None)
