@@ -110,7 +110,7 @@ def _text(card: dict[str, Any], record: RunRecord) -> str:
         "accuracy on the 10,000 test images": f"{test['accuracy']:.2%}",
         "with test-time augmentation": f"{test['tta_accuracy']:.2%} ({', '.join(temperatures.keys() - {'none'})})",
         "loss, calibration error": f"{test['loss']:.4f}, {test['calibration_error']:.4f} before the temperature",
-        "the run itself, in float32": f"{run_test['test']:.2%}, {run_test['test_tta']:.2%} with TTA",
+        f"the run itself, in {record.precision}": f"{run_test['test']:.2%}, {run_test['test_tta']:.2%} with TTA",
         "temperature": ", ".join(f"{value:.4f} ({views})" for views, value in temperatures.items()),
         "fitted on": FITTED_ON,
         "size": f"{card['parameters']:,} parameters, {card['bytes']:,} bytes; matrices in float16, vectors in float32",
