@@ -109,6 +109,7 @@ def test_flops_of_a_recipe_count_its_steps(monkeypatch: pytest.MonkeyPatch) -> N
     assert row["steps"] == 200
     assert row["total"] == pytest.approx(row["start"] + 200 * row["step"] + 10_000 * row["evaluation_per_image"])
     assert row["start"] > 0
+    assert row["tta_at_most"] == pytest.approx(5 * 10_000 * row["evaluation_per_image"])  # six views, one counted
 
 
 def test_flops_of_small_images(monkeypatch: pytest.MonkeyPatch) -> None:
