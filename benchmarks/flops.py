@@ -9,11 +9,16 @@ them up as the recipe trains and tests, and writes `results/flops.json`. Counted
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from benchmarks.measure import conditions
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.nets.tta import averaged_logits
 from cifar_lightning.runs.atomic import write_json
 from cifar_lightning.study.flops import count
 
@@ -23,7 +28,7 @@ PUBLISHED = {"airbench94_muon (Jordan's own figure, github.com/KellerJordan/cifa
 
 
 def recipe(config: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
-    """The counts of a recipe with these flags, and what its training and its test without TTA come to."""
+    """The counts of a recipe with these flags: of training, of the test, and of the views that TTA adds at most."""
     experiment = Experiment("fit", ["--config", str(config), *flags, "--trainer.precision=32-true"])
     data, trainer = experiment.datamodule, experiment.config.trainer
     per_epoch = math.ceil((TRAINING_IMAGES - data.val_size) / data.batch_size)
@@ -34,6 +39,10 @@ def recipe(config: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
     # An epoch's last, smaller batch counts as a whole one.
     train = counted["start"] + per_epoch * sum(by_side[side] for side in sides)
     total = train + TEST_IMAGES * counted["evaluation_per_image"]
+    image = torch.empty(1, 3, 32, 32, device="meta")
+    with FlopCounterMode(display=False) as views, torch.no_grad():
+        averaged_logits(experiment.model.eval(), image, replace(experiment.model.tta, below=1.0))
+    tta_at_most = TEST_IMAGES * (views.get_total_flops() - counted["evaluation_per_image"])
     return {
         "config": str(config),
         "batch_size": data.batch_size,
@@ -41,6 +50,7 @@ def recipe(config: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
         **counted,
         "train": train,
         "total": total,
+        "tta_at_most": tta_at_most,
     }
 
 

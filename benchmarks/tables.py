@@ -203,11 +203,12 @@ def speed_table(results: Path) -> str:
 def flops_table(results: Path) -> str:
     """A line per recipe that flops.py counted, and those whose authors give a figure."""
     result = _read(results / "flops.json")
-    lines = ["| operations of training and test | batch | steps | PFLOP |", "|---|--:|--:|--:|"]
+    lines = ["| operations | batch | steps | PFLOP of training and test | TTA adds at most |", "|---|--:|--:|--:|--:|"]
     for row in result["recipes"]:
+        tta = f"{row['tta_at_most'] / 1e15:.4f}" if row["tta_at_most"] else ""
         link = f"[{row['config'].removeprefix('configs/')}]({row['config']})"
-        lines.append(f"| {link} | {row['batch_size']:,} | {row['steps']:,} | {row['total'] / 1e15:.4f} |")
-    lines += [f"| {name} |  |  | {flop / 1e15:g} |" for name, flop in result["published"].items()]
+        lines.append(f"| {link} | {row['batch_size']:,} | {row['steps']:,} | {row['total'] / 1e15:.4f} | {tta} |")
+    lines += [f"| {name} |  |  | {flop / 1e15:g} |  |" for name, flop in result["published"].items()]
     return "\n".join(lines)
 
 
