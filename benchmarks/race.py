@@ -27,10 +27,11 @@ from cifar_lightning.runs.settings import without_folders
 
 CONFIGS = {
     "cpu78": "configs/speed/cpu78.yaml",
+    "cpu90": "configs/speed/cpu90.yaml",
     "cpu94": "configs/speed/cpu94.yaml",
     "final": "configs/report/final.yaml",
 }
-COLOURS = {"cpu78": "#d95f02", "cpu94": "#1f6fb4", "final": "#4d4d4d"}
+COLOURS = {"cpu78": "#d95f02", "cpu90": "#2a8a4a", "cpu94": "#1f6fb4", "final": "#4d4d4d"}
 PICTURE = RESULTS / "race.png"
 KEPT = ("recipe", "seed", "command", "commit", "dirty", "versions", "hardware", "precision", "config")
 
