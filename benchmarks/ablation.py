@@ -116,7 +116,6 @@ def main(argv: list[str]) -> int:
     )
     keys = ("commit", "dirty", "versions", "hardware", "precision", "config")
     result = {"command": command(), **{key: first[key] for key in keys}, "n": arguments.runs}
-    result["flags"] = list(ABLATIONS[recipe].flags)
     result["variants"] = [{"name": name, "flags": variants[name], **row} for name, row in table.items()]
     write_json(RESULTS / f"ablation_{recipe}.json", without_folders(result))
     for name, row in table.items():

@@ -217,8 +217,7 @@ def ablation_table(results: Path) -> str:
     tables = []
     for path in sorted(results.glob("ablation_*.json")):
         result, recipe = _read(path), path.stem.removeprefix("ablation_")
-        flags = "".join(f" `{flag}`" for flag in result.get("flags", []))
-        lines = [f"| {recipe}{flags} with | n | validation accuracy | difference in points (95% interval) |"]
+        lines = [f"| {recipe} with | n | validation accuracy | difference in points (95% interval) |"]
         lines.append("|---|--:|--:|--:|")
         for row in sorted(result["variants"], key=lambda row: -row.get("difference", {"mean": 1.0})["mean"]):
             cells = [row["name"], str(result["n"]), f"{row['mean']:.2%} ± {row['sd']:.2%}"]
