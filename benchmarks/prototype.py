@@ -32,6 +32,7 @@ from cifar_lightning.data.transforms import Augmentation
 from cifar_lightning.nets.speed_net import SpeedNet
 from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.muon import MuonSGD
+from cifar_lightning.runs.settings import without_folders
 
 VALIDATION_IMAGES = 5000
 BELOW = (0.6, 0.7, 0.8, 1.0)  # images of which the net is less sure are looked at again; cpu94's is 0.6
@@ -227,5 +228,5 @@ def main(argv: list[str]) -> int:
                 "median_train_s": statistics.median(run["train_s"] for run in runs),
                 "train_flop": runs[0]["train_flop"], "runs": runs,
             }  # fmt: skip
-            keep(recipe, arguments.name, entry, None, arguments.output, parser)
+            keep(recipe, arguments.name, without_folders(entry), None, arguments.output, parser)
     return 0

@@ -264,15 +264,17 @@ def trials_table(results: Path) -> str:
     if not (path := results / "trials.json").exists():
         return "Not recorded yet."
     lines = [
-        "| recipe | tried | n | validation accuracy with TTA (95% interval) | PFLOP of training | verdict |",
-        "|---|---|--:|--:|--:|---|",
+        "| recipe | tried | n | validation accuracy with TTA (95% interval) | validation loss | PFLOP of training | "
+        "verdict |",
+        "|---|---|--:|--:|--:|--:|---|",
     ]
     commits: dict[str, None] = {}
     for recipe, tries in _read(path).items():
         for name, entry in tries.items():
             mean, low, high = (entry["val_accuracy_tta"][key] for key in ("mean", "low", "high"))
             accuracy = f"{mean:.2%} ({low:.2%} to {high:.2%})"
-            cells = [recipe, name, str(entry["n"]), accuracy, f"{entry['train_flop'] / 1e15:.4f}"]
+            loss = f"{entry['val_loss']['mean']:.4f}" if "val_loss" in entry else ""
+            cells = [recipe, name, str(entry["n"]), accuracy, loss, f"{entry['train_flop'] / 1e15:.4f}"]
             lines.append(f"| {' | '.join([*cells, entry.get('verdict', '')])} |")
             commits[f"{place(entry['hardware'])}, {entry['precision']}, commit {entry['commit'][:7]}"] = None
     return "\n".join([*lines, "", f"{'; '.join(commits)}."])

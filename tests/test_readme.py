@@ -105,7 +105,7 @@ def read_result(name: str) -> Any:
     return json.loads((PROJECT / "results" / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("recipe", "figure"), [("cpu78", ""), ("cpu94", "_tta")])
+@pytest.mark.parametrize(("recipe", "figure"), [("cpu78", ""), ("cpu90", "_tta"), ("cpu94", "_tta")])
 def test_a_speed_recipe_expects_what_was_measured(recipe: str, figure: str) -> None:
     speed = read_result(f"speed_{recipe}.json")
     assert speed["dirty"] is False
