@@ -51,6 +51,7 @@ class Options:
     residual: bool = False
     pool_first: str = ""  # groups, counted from 1, that pool before their first convolution and not after it
     lr: float = 0.12
+    momentum: float = 0.6
     dense_lr: float = 335.0
     vector_lr: float = 26.5
     weight_decay: float = 0.001
@@ -90,7 +91,7 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
         convolution, pool, *rest = group.first
         group.first = torch.nn.Sequential(pool, convolution, *rest)
     optimizer = MuonSGD(
-        net.parameters(), options.lr, dense_lr=options.dense_lr, vector_lr=options.vector_lr,
+        net.parameters(), options.lr, options.momentum, dense_lr=options.dense_lr, vector_lr=options.vector_lr,
         weight_decay=options.weight_decay, steps=options.newton_schulz,
     )  # fmt: skip
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -212,6 +213,7 @@ def main(argv: list[str]) -> int:
         keep(recipe, arguments.name, None, arguments.verdict, arguments.output, parser)
         return 0
     require_commit()
+    torch.set_float32_matmul_precision("medium")  # as `fit` in bf16-mixed
     options = Options(**vars(arguments.options))
     data = CIFAR10DataModule(val_size=VALIDATION_IMAGES, source="official")
     data.prepare_data()
