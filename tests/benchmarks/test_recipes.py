@@ -13,6 +13,7 @@ from torch import nn
 from benchmarks import ablation, flops, precision, race, speed
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.parser import Experiment
+from cifar_lightning.errors import ConfigError
 from cifar_lightning.study.plan import resolve
 from cifar_lightning.study.spec import System
 
@@ -43,11 +44,31 @@ def test_speed_sums_up_its_runs() -> None:
     assert [run["test_accuracy"] for run in result["runs"]] == [0.78, 0.80, 0.79]
 
 
+def test_times_are_those_of_one_machine() -> None:
+    records = [record(0, 0.78, 90.0, cpu="another"), record(1, 0.80, 11.0), record(2, 0.79, 13.0)]
+    result = speed.summarise(records, [])
+    assert result["n"] == 3
+    assert result["median_s"]["train_s"] == 12.0
+    assert [run["machine"] for run in result["runs"]] == ["2 threads of another", *["2 threads of a CPU"] * 2]
+
+
+def test_recorded_runs_count_only_with_the_settings_of_today(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(PROJECT)
+    recipe = PROJECT / "configs" / "speed" / "cpu94.yaml"
+    assert sorted(run["seed"] for run in speed.recorded(recipe)) == [0, 1, 2, 3, 4]
+    changed = tmp_path / "cpu94.yaml"
+    changed.write_text(recipe.read_text().replace("batch_size: 500", "batch_size: 1000"))
+    with pytest.raises(ConfigError, match=r"other settings \(data.batch_size\)"):
+        speed.recorded(changed)
+    assert speed.recorded(PROJECT / "configs" / "speed" / "gpu94.yaml") == []
+
+
 def test_the_rival_is_timed_before_after_and_in_between() -> None:
     turns = speed.rival_turns
     assert turns(10, 3) == [0, 5, 10]
     assert turns(5, 2) == [0, 5]
     assert turns(2, 9) == [0, 1, 2]
+    assert turns(5, 0) == []
 
 
 def test_speed_without_tta_has_no_figures_of_it() -> None:
