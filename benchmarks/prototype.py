@@ -56,6 +56,8 @@ class Options:
     vector_lr: float = 26.5
     weight_decay: float = 0.001
     label_smoothing: float = 0.2
+    crop_padding: int = 2
+    cutout: int = 0
     newton_schulz: int = 3
     sizes: str = ""  # of the images in the first epochs
     lr_end: float = 0.0  # the rate's share that is left at the end
@@ -78,7 +80,7 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
     """
     torch.manual_seed(seed)
     images, labels = data.images_of("train")
-    augmentation = Augmentation(flip="alternating", crop_padding=2)
+    augmentation = Augmentation(flip="alternating", crop_padding=options.crop_padding, cutout=options.cutout)
     loader = TensorLoader(
         images, labels, batch_size=options.batch_size, shuffle=True, seed=seed, augmentation=augmentation
     )

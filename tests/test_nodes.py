@@ -164,7 +164,9 @@ def test_a_run_under_torchrun_stops_and_goes_on_bit_for_bit(start: Start) -> Non
     identical(only_run("whole"), only_run("cut"))
 
 
-@pytest.mark.parametrize(("launcher", "rank"), [("torchrun", 1), ("lightning", 0)])
+@pytest.mark.parametrize(
+    ("launcher", "rank"), [pytest.param("torchrun", 1, marks=pytest.mark.cluster), ("lightning", 0)]
+)
 def test_a_killed_rank_ends_the_others_with_its_name(start: Start, launcher: str, rank: int) -> None:
     program = torchrun() if launcher == "torchrun" else []
     flags = [] if launcher == "torchrun" else ["--trainer.devices=2"]
@@ -214,6 +216,7 @@ def test_torchrun_starts_a_killed_group_anew_from_its_checkpoint(start: Start) -
     identical(only_run("whole"), only_run("cut"))
 
 
+@pytest.mark.cluster
 def test_a_refusal_of_one_rank_ends_all_with_its_line(start: Start) -> None:
     started = time.monotonic()
     process = start(*torchrun(), *FAULTY, "fit", *SMALL, RANK_FAULT="1 nodata 0")
@@ -256,6 +259,7 @@ def test_ranks_with_another_checkpoint_are_refused(start: Start) -> None:
     assert ended(processes[1], exit_code=4, timeout=60) == ("", "")
 
 
+@pytest.mark.cluster
 def test_two_ranks_score_once_into_one_file(start: Start) -> None:
     ended(start(*TRUE, "fit", *SMALL))
     out, err = ended(start(*torchrun(), *TRUE, "test", "--ckpt", "last"))
@@ -320,6 +324,7 @@ def test_a_pipe_whose_reader_has_gone_at_once_ends_it(start: Start) -> None:
     assert record_of(only_run())["status"] == "interrupted"
 
 
+@pytest.mark.cluster
 def test_a_run_goes_on_with_another_number_of_processes_and_says_so(start: Start) -> None:
     ended(start(*TRUE, "fit", *SMALL, "--trainer.max_epochs=1", "--final_test=false"))
     go_on = ["--ckpt=last", "--trainer.devices=2", "--trainer.max_epochs=2", "--final_test=true"]
@@ -329,6 +334,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_says_so(start: Start
     assert record_of(only_run())["metrics"]["epochs"] == 2
 
 
+@pytest.mark.cluster
 def test_a_run_that_another_fit_trains_in_is_refused_on_all_ranks(start: Start) -> None:
     ended(start(*TRUE, "fit", *SMALL, "--trainer.max_epochs=1", "--final_test=false"))
     with in_use(only_run()):

@@ -36,7 +36,7 @@ claims:
 """
 
 # Enough epochs for a signal to come in the middle of them.
-LONG = BASE.replace("max_epochs: 3", "max_epochs: 25").replace("limit_train_batches: 4", "limit_train_batches: 8")
+LONG = BASE.replace("max_epochs: 3", "max_epochs: 12").replace("limit_train_batches: 4", "limit_train_batches: 8")
 
 
 @pytest.fixture(autouse=True)
@@ -127,14 +127,14 @@ def test_it_goes_on_after_ctrl_c_and_after_a_kill(one_thread: None, capfd: pytes
     assert "SIGINT: 1 run(s) save and stop" in out
     assert statuses() == {"plain-s0": "interrupted"}
     stopped_after = epochs_done()
-    assert 1 <= stopped_after < 25
+    assert 1 <= stopped_after < 12
 
     command = [sys.executable, "-m", "cifar_lightning", "study", study]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: epochs_done() > stopped_after)
         process.kill()  # the study alone, with its run left behind
     killed_after = epochs_done()
-    assert killed_after < 25
+    assert killed_after < 12
 
     capfd.readouterr()
     assert main(["study", study]) == 0
