@@ -29,7 +29,7 @@ from cifar_lightning.data.datamodule import CIFAR10DataModule
 from cifar_lightning.data.loader import TensorLoader
 from cifar_lightning.data.sampler import epoch_order
 from cifar_lightning.data.transforms import Augmentation
-from cifar_lightning.nets.speed_net import SpeedNet
+from cifar_lightning.nets.speed_net import SpeedNet, _convolution, _normalisation
 from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.muon import MuonSGD
 from cifar_lightning.runs.settings import without_folders
@@ -46,6 +46,7 @@ class Options:
     epochs: float = 8.0
     batch_size: int = 500
     widths: str = "64,256,256"
+    firsts: str = ""  # widths of each group's first convolution, where they are others
     activation: str = "GELU"
     depth: int = 2
     residual: bool = False
@@ -88,6 +89,12 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
     net = SpeedNet(
         widths, options.depth, options.residual, whitening_bias=False, activation=options.activation  # type: ignore[arg-type]
     ).to(memory_format=torch.channels_last)  # fmt: skip
+    for number, first in enumerate(options.firsts.split(",") if options.firsts else (), start=1):
+        narrowed: Any = net.layers.get_submodule(f"group{number}")
+        narrowed.first[0] = _convolution(narrowed.first[0].in_channels, int(first), True)
+        narrowed.first[2] = _normalisation(int(first))
+        narrowed.rest[0] = _convolution(int(first), narrowed.rest[0].out_channels, True)
+        net.to(memory_format=torch.channels_last)
     for number in options.pool_first.split(",") if options.pool_first else ():
         group: Any = net.layers.get_submodule(f"group{number}")
         convolution, pool, *rest = group.first
