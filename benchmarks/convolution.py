@@ -3,8 +3,8 @@
     python -m benchmarks convolution [--rounds 9]
 
 times steps in bfloat16 with `cifar_lightning.nets.convolution` as it is and with torch's own gradient, in turn, and
-writes `results/convolution.json`: milliseconds, and their ratio by rounds, for cpu94's net on images of several sizes
-and for ResNet-18.
+writes `results/convolution.json`: milliseconds, and their ratio by rounds, for cpu94's net on images of several sizes,
+for cpu78's and for ResNet-18.
 """
 
 import argparse
@@ -31,12 +31,22 @@ def cases(batch_size: int = 500) -> list[Case]:
     """What is timed."""
     sides = (32, 28, 24, 20, 16)
     nets: list[Case] = [(f"SpeedNet on {side}x{side}", speed_net, side, batch_size) for side in sides]
+    nets.append(("SpeedNet of cpu78 on 32x32", small_net, 32, batch_size // 2))
     return [*nets, ("ResNet18 on 32x32", ResNet18, 32, batch_size // 4)]
 
 
 def speed_net() -> SpeedNet:
     """cpu94's."""
     net = SpeedNet(whitening_bias=False)
+    net.start_from_images(torch.randn(500, 3, 32, 32))
+    return net
+
+
+def small_net() -> SpeedNet:
+    """cpu78's."""
+    net = SpeedNet(
+        [32, 64, 64], patterns=16, kernel_size=3, stride=2, padding=1, whitening_bias=False, activation="ReLU"
+    )
     net.start_from_images(torch.randn(500, 3, 32, 32))
     return net
 

@@ -232,12 +232,13 @@ def main(argv: list[str]) -> int:
     for seed in range(arguments.seeds):
         runs.append(train(data, options, seed))
         print(runs[-1], flush=True)
-        if len(runs) > 1:  # one run has no interval
-            entry = about | {
-                "n": len(runs),
-                **{name: interval([run[name] for run in runs]) for name in SCORES},
-                "median_train_s": statistics.median(run["train_s"] for run in runs),
-                "train_flop": runs[0]["train_flop"], "runs": runs,
-            }  # fmt: skip
-            keep(recipe, arguments.name, without_folders(entry), None, arguments.output, parser)
+        scores = {name: [run[name] for run in runs] for name in SCORES}
+        entry = about | {
+            "n": len(runs),
+            # One run has no interval: enough to leave a try that is clearly worse.
+            **{name: interval(seen) if len(seen) > 1 else {"mean": seen[0]} for name, seen in scores.items()},
+            "median_train_s": statistics.median(run["train_s"] for run in runs),
+            "train_flop": runs[0]["train_flop"], "runs": runs,
+        }  # fmt: skip
+        keep(recipe, arguments.name, without_folders(entry), None, arguments.output, parser)
     return 0

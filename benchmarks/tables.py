@@ -271,8 +271,9 @@ def trials_table(results: Path) -> str:
     commits: dict[str, None] = {}
     for recipe, tries in _read(path).items():
         for name, entry in tries.items():
-            mean, low, high = (entry["val_accuracy_tta"][key] for key in ("mean", "low", "high"))
-            accuracy = f"{mean:.2%} ({low:.2%} to {high:.2%})"
+            found = entry["val_accuracy_tta"]
+            spread = f" ({found['low']:.2%} to {found['high']:.2%})" if "low" in found else ""  # not of one run
+            accuracy = f"{found['mean']:.2%}{spread}"
             loss = f"{entry['val_loss']['mean']:.4f}" if "val_loss" in entry else ""
             cells = [recipe, name, str(entry["n"]), accuracy, loss, f"{entry['train_flop'] / 1e15:.4f}"]
             lines.append(f"| {' | '.join([*cells, entry.get('verdict', '')])} |")

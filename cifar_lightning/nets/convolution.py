@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 # oneDNN computes a weight's gradient row by row, up to 32 pixels in one instruction (Intel's AMX). A row of 8 pixels
-# leaves three quarters of the instruction idle. For rows much wider than that, the copy costs more than it saves.
+# leaves three quarters of the instruction idle. For wider rows, or few channels, the copy costs more than it saves.
 # `python -m benchmarks convolution` measures the gain.
 WIDEST = 8
+CHANNELS_PER_PIXEL = 16  # of a row: 64 channels for rows of 4, 128 for rows of 8
 ROW = 32
 
 
@@ -28,7 +29,7 @@ class Conv2d(nn.Conv2d):
         """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         if (
             images.device.type == "cpu"
-            and images.shape[-1] <= WIDEST
+            and images.shape[-1] <= min(WIDEST, self.in_channels // CHANNELS_PER_PIXEL)
             and self.stride == (1, 1)
             and torch.is_grad_enabled()
             and torch.is_autocast_enabled("cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import prototype
+from benchmarks import prototype, tables
 from benchmarks.prototype import Options
 from cifar_lightning.data.datamodule import CIFAR10DataModule
 
@@ -75,5 +75,9 @@ def test_a_try_is_kept_with_its_verdict(
     entry = json.loads((tmp_path / "trials.json").read_text())["cpu94, prototype"]["no easy ones"]
     assert (entry["options"]["prune"], entry["options"]["rescale"], entry["verdict"]) == (0.3, True, "not kept")
     assert entry["val_accuracy_tta"]["mean"] == pytest.approx(0.905)
+    assert prototype.main(["one seed", "--seeds", "1", *output]) == 0
+    lines = tables.trials_table(tmp_path).splitlines()
+    assert "| no easy ones | 2 | 90.50% (84.15% to 96.85%) | 0.4000 | 2.0000 | not kept |" in lines[2]
+    assert "| one seed | 1 | 90.00% | 0.4000 | 2.0000 |  |" in lines[3]
     with pytest.raises(SystemExit):
         prototype.main(["another", "--options.pruen=0.3", *output])

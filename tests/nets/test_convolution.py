@@ -15,7 +15,7 @@ from cifar_lightning.nets.speed_net import SpeedNet
 )
 def test_its_gradients_are_those_of_torchs_convolution(number: int, side: int, kernel: int) -> None:
     torch.manual_seed(0)
-    images = torch.randn(number, 16, side, side).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(number, 128, side, side).contiguous(memory_format=torch.channels_last)
     direction = torch.randn(number, 32, side, side)
 
     def gradients(convolution: nn.Conv2d) -> tuple[Tensor, ...]:
@@ -27,8 +27,8 @@ def test_its_gradients_are_those_of_torchs_convolution(number: int, side: int, k
         assert convolution.weight.grad is not None
         return output.detach(), inputs.grad, convolution.weight.grad
 
-    ours = Conv2d(16, 32, kernel)
-    torchs = nn.Conv2d(16, 32, kernel, padding=kernel // 2, bias=False)
+    ours = Conv2d(128, 32, kernel)
+    torchs = nn.Conv2d(128, 32, kernel, padding=kernel // 2, bias=False)
     torchs.load_state_dict(ours.state_dict())
     for got, expected in zip(gradients(ours), gradients(torchs), strict=True):
         assert got.dtype == expected.dtype
@@ -47,26 +47,29 @@ def test_images_stand_in_rows_with_zeros_between() -> None:
     assert rows.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("bf16", "side", "is_ours"), [(True, 32, True), (False, 32, False), (True, 16, True)])
-def test_only_small_images_in_bfloat16_take_the_detour(
-    bf16: bool, side: int, is_ours: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bf16", "side", "width", "is_ours"),
+    [(True, 32, 128, True), (False, 32, 128, False), (True, 16, 128, True), (True, 32, 32, False)],
+)
+def test_only_small_images_of_many_channels_in_bfloat16_take_the_detour(
+    bf16: bool, side: int, width: int, is_ours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths = list[int]()
+    shapes = list[tuple[int, int]]()
 
     def noted(images: Tensor, gap: int) -> Tensor:
-        widths.append(images.shape[-1])
+        shapes.append((images.shape[1], images.shape[-1]))
         return side_by_side(images, gap)
 
     monkeypatch.setattr(convolution, "side_by_side", noted)
-    net = SpeedNet(widths=[8, 16, 16])
+    net = SpeedNet(widths=[8, width, width])
     net.start_from_images(torch.randn(50, 3, 32, 32))
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss = F.cross_entropy(net(torch.randn(4, 3, side, side)).float(), torch.zeros(4, dtype=torch.int64))
     loss.backward()
-    assert bool(widths) is is_ours
-    assert max(widths, default=0) <= convolution.WIDEST
+    assert bool(shapes) is is_ours
+    assert all(side <= min(channels // 16, 8) for channels, side in shapes[::2]), "images, then their gradient"
     assert all(parameter.grad is not None for parameter in net.parameters() if parameter.requires_grad)
-    widths.clear()
+    shapes.clear()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         net(torch.randn(4, 3, side, side))
-    assert not widths
+    assert not shapes
