@@ -129,6 +129,14 @@ def test_a_fused_optimizer_clips(fit: Callable[..., tuple[Path, str]], monkeypat
     assert norms == [0.5] * 5
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", "medium"), ("32-true", "highest")])
+def test_products_outside_of_autocast_are_as_exact_as_the_training(
+    fit: Callable[..., tuple[Path, str]], precision: str, expected: str
+) -> None:
+    fit(f"--trainer.precision={precision}", "--final_test=false")
+    assert torch.get_float32_matmul_precision() == expected
+
+
 def test_one_cycle_steps_after_each_batch_and_tells_where_it_ends(run: Run) -> None:
     flags = [*TINY_FLAGS, *ONE_CYCLE, "--final_test=false"]
     exit_code, _, err = run("fit", *flags, "--model.scheduler.total_steps=9")
