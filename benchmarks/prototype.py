@@ -89,8 +89,8 @@ def train(data: CIFAR10DataModule, options: Options, seed: int, limit: int | Non
     net = SpeedNet(
         widths, options.depth, options.residual, whitening_bias=False, activation=options.activation  # type: ignore[arg-type]
     ).to(memory_format=torch.channels_last)  # fmt: skip
-    for number, first in enumerate(options.firsts.split(",") if options.firsts else (), start=1):
-        narrowed: Any = net.layers.get_submodule(f"group{number}")
+    for group_number, first in enumerate(options.firsts.split(",") if options.firsts else (), start=1):
+        narrowed: Any = net.layers.get_submodule(f"group{group_number}")
         narrowed.first[0] = _convolution(narrowed.first[0].in_channels, int(first), True)
         narrowed.first[2] = _normalisation(int(first))
         narrowed.rest[0] = _convolution(int(first), narrowed.rest[0].out_channels, True)

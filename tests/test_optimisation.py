@@ -13,7 +13,7 @@ from tiny import TINY_FLAGS
 from cifar_lightning.classifier import Classifier
 from cifar_lightning.config.parser import Experiment
 from cifar_lightning.errors import ConfigError
-from cifar_lightning.optim.muon import MuonSGD
+from cifar_lightning.optim.muon import MuonSGD, orthogonalise
 
 Run = Callable[..., tuple[int, str, str]]
 ONE_CYCLE = ["--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=0.01"]
@@ -131,10 +131,18 @@ def test_a_fused_optimizer_clips(fit: Callable[..., tuple[Path, str]], monkeypat
 
 @pytest.mark.parametrize(("precision", "expected"), [("bf16-mixed", "medium"), ("32-true", "highest")])
 def test_products_outside_of_autocast_are_as_exact_as_the_training(
-    fit: Callable[..., tuple[Path, str]], precision: str, expected: str
+    fit: Callable[..., tuple[Path, str]], monkeypatch: pytest.MonkeyPatch, precision: str, expected: str
 ) -> None:
-    fit(f"--trainer.precision={precision}", "--final_test=false")
-    assert torch.get_float32_matmul_precision() == expected
+    seen = list[str]()
+
+    def noted(matrices: torch.Tensor, steps: int) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return orthogonalise(matrices, steps)
+
+    monkeypatch.setattr("cifar_lightning.optim.muon.orthogonalise", noted)
+    fit("--model.optimizer=MuonSGD", f"--trainer.precision={precision}", "--final_test=false")
+    assert seen[-1] == expected, "before it begins, a first step is tried"
+    assert torch.get_float32_matmul_precision() == "highest", "it stays for whatever comes next"
 
 
 def test_one_cycle_steps_after_each_batch_and_tells_where_it_ends(run: Run) -> None:

@@ -25,7 +25,7 @@ from cifar_lightning.training.checks import check_net, check_resume, check_singl
 from cifar_lightning.training.console import introduce
 from cifar_lightning.training.evaluate import save_figures, score, summary_line
 from cifar_lightning.training.opening import CONFIG, Files, open_run, snapshot, timestamp, withdraw
-from cifar_lightning.training.trainer import Assembly, assemble
+from cifar_lightning.training.trainer import Assembly, assemble, products_as_exact_as
 
 
 def fit(arguments: list[str]) -> int:
@@ -51,7 +51,8 @@ def fit(arguments: list[str]) -> int:
         except BaseException:
             withdraw(folder, earlier)
             raise
-        _train(experiment, parts, folder, record, layers, earlier)
+        with products_as_exact_as(experiment.config.trainer.precision):
+            _train(experiment, parts, folder, record, layers, earlier)
     return 0
 
 
