@@ -21,6 +21,7 @@ for run in ["warmup", *range(200)]:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_all_of_it_in_miniature_and_in_several_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for script in gpu_day.RIVALS.values():
         (tmp_path / script).write_text(RIVAL)
