@@ -1,4 +1,4 @@
-"""A convolution that trains faster on small images, on a CPU in bfloat16."""
+"""A convolution that trains faster on a CPU in bfloat16."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
+
+from cifar_lightning.nets.winograd import FILTER, Winograd, share_of_multiplications
 
 # oneDNN computes a weight's gradient row by row, up to 32 pixels in one instruction (Intel's AMX). A row of 8 pixels
 # leaves three quarters of the instruction idle. For wider rows, or few channels, the copy costs more than it saves.
@@ -15,30 +17,65 @@ CHANNELS_PER_PIXEL = 16  # of a row: 64 channels for rows of 4, 128 for rows of 
 ROW = 32
 
 
+# Winograd's transforms cost more than they save where there are fewer products of channels than this for each channel
+# in or out, and where tiles cover an image so badly that the multiplications are more than this share.
+FEWEST_PRODUCTS = 48
+LARGEST_SHARE = 0.5
+
+
 class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d` without bias, with an odd kernel and the padding that goes with it.
 
-    On a CPU in bfloat16 the weights' gradient of small images is computed with several images side by side, zeros
-    between them. It is the same sum in another order. Everything else is torch's own.
+    A training step in bfloat16 on a CPU goes other ways. With AMX the weights' gradient of small images is computed
+    with several images side by side, zeros between them: the same sum in another order. Without AMX, and if it is asked
+    for, a 3x3 convolution of many channels is Winograd's, see winograd.py. Everything else is torch's own.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: odd.
+        stride: between pixels of the output.
+        winograd: allow Winograd's convolution, with its rounding, where it is faster.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, winograd: bool = False
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        products = in_channels * out_channels / (in_channels + out_channels)
+        self.winograd = winograd and kernel_size == FILTER and stride == 1 and products >= FEWEST_PRODUCTS
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
+        output: Tensor
+        way = self._way(images)
+        if way is Winograd:
+            output = Winograd.apply(images.bfloat16(), self.weight)
+        elif way is _SideBySide:
+            output = _SideBySide.apply(images.bfloat16(), self.weight.bfloat16())
+        else:
+            output = super().forward(images)
+        return output
+
+    def _way(self, images: Tensor) -> type[torch.autograd.Function] | None:
+        """Whose convolution these images take; None for torch's own."""
         if (
-            images.device.type == "cpu"
-            and images.shape[-1] <= min(WIDEST, self.in_channels // CHANNELS_PER_PIXEL)
-            and self.stride == (1, 1)
-            and torch.is_grad_enabled()
-            and torch.is_autocast_enabled("cpu")
-            and torch.get_autocast_dtype("cpu") == torch.bfloat16
-            and not torch.compiler.is_compiling()
+            images.device.type != "cpu"
+            or self.stride != (1, 1)
+            or not torch.is_grad_enabled()
+            or not torch.is_autocast_enabled("cpu")
+            or torch.get_autocast_dtype("cpu") != torch.bfloat16
+            or torch.compiler.is_compiling()
         ):
-            output: Tensor = _SideBySide.apply(images.bfloat16(), self.weight.bfloat16())
-            return output
-        return super().forward(images)
+            return None
+        if has_amx():
+            return _SideBySide if images.shape[-1] <= min(WIDEST, self.in_channels // CHANNELS_PER_PIXEL) else None
+        return Winograd if self.winograd and share_of_multiplications(images.shape) <= LARGEST_SHARE else None
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices in bfloat16 in units of their own (Intel's AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 class _SideBySide(torch.autograd.Function):

@@ -69,6 +69,7 @@ class ConvGroup(nn.Module):
         residual: add what comes out of the first convolution to what comes out of the last.
         activation: makes the activation.
         identity: False starts all channels at random.
+        winograd: see `Conv2d`.
     """
 
     def __init__(
@@ -79,18 +80,19 @@ class ConvGroup(nn.Module):
         residual: bool,
         activation: type[nn.Module],
         identity: bool = True,
+        winograd: bool = False,
     ) -> None:
         super().__init__()
         self.residual = residual
         self.first = nn.Sequential(
-            _convolution(in_channels, out_channels, identity),
+            _convolution(in_channels, out_channels, identity, winograd),
             nn.MaxPool2d(2),
             _normalisation(out_channels),
             activation(),
         )
         self.rest = nn.Sequential()
         for _ in range(depth - 1):
-            self.rest.append(_convolution(out_channels, out_channels, identity))
+            self.rest.append(_convolution(out_channels, out_channels, identity, winograd))
             self.rest.append(_normalisation(out_channels))
             self.rest.append(activation())
 
@@ -126,6 +128,7 @@ class SpeedNet(nn.Module):
         whitening_bias: see `Whitening`.
         identity: whether convolutions begin as the identity, see `ConvGroup`.
         activation: 'GELU', or 'ReLU', which costs a CPU less.
+        winograd: train with Winograd's convolution where that is faster, see `Conv2d`.
         logit_scale: the constant; by default one divided by the number of features.
         num_classes: width of the output.
 
@@ -145,6 +148,7 @@ class SpeedNet(nn.Module):
         whitening_bias: bool = True,
         identity: bool = True,
         activation: Literal["GELU", "ReLU"] = "GELU",
+        winograd: bool = False,
         logit_scale: float | None = None,
         num_classes: int = 10,
     ) -> None:
@@ -173,7 +177,7 @@ class SpeedNet(nn.Module):
         layers["stem"] = nn.Sequential(stem, act())
         in_channels = 2 * patterns
         for index, width in enumerate(widths, start=1):
-            layers[f"group{index}"] = ConvGroup(in_channels, width, depth, residual, act, identity)
+            layers[f"group{index}"] = ConvGroup(in_channels, width, depth, residual, act, identity, winograd)
             in_channels = width
         layers["pool"] = GlobalMaxPool()
         layers["output"] = output = nn.Linear(in_channels, num_classes, bias=False)
@@ -193,8 +197,8 @@ class SpeedNet(nn.Module):
         return self.layers(images) * self.logit_scale
 
 
-def _convolution(in_channels: int, out_channels: int, identity: bool) -> nn.Conv2d:
-    convolution = Conv2d(in_channels, out_channels)
+def _convolution(in_channels: int, out_channels: int, identity: bool, winograd: bool = False) -> nn.Conv2d:
+    convolution = Conv2d(in_channels, out_channels, winograd=winograd)
     if identity:
         nn.init.dirac_(convolution.weight.data[: min(in_channels, out_channels)])
     return convolution
