@@ -18,7 +18,7 @@ BENCHMARKS = {
     "prototype": "the same for what `fit` has no flag for, as a bare loop",
     "ablation": "what each part of a speed recipe adds to its accuracy",
     "augmentation": "what each augmentation adds to a training step",
-    "convolution": "what a step gains where small images stand side by side in the weights' gradient",
+    "convolution": "what a step on a CPU gains by the package's own convolutions",
     "precision": "whether bf16 costs accuracy",
     "flops": "floating point operations of the recipes",
     "predict": "the stages of `predict`, and the net in its exported forms",

@@ -245,18 +245,22 @@ def augmentation_table(results: Path) -> str:
 
 
 def convolution_table(results: Path) -> str:
-    """A line per net and image size: a step, and its share of the step with torch's own gradient."""
-    result = _read(results / "convolution.json")
+    """A line per machine, net and image size: a step, and its share of the step with torch's own convolutions."""
     lines = [
-        "| step of | batch | as it is | with torch's own gradient | ratio (least to greatest) |",
-        "|---|--:|--:|--:|--:|",
+        "| machine | step of | batch | as it is | with torch's own convolutions | ratio (least to greatest) |",
+        "|---|---|--:|--:|--:|--:|",
     ]
-    for name, case in result["cases"].items():
-        ours, torchs = (f"{step['median']:,.0f} ms" for step in case["ms_per_step"].values())
-        share = "{median:.2f} ({min:.2f} to {max:.2f})".format(**case["ratio"])
-        lines.append(f"| {name} | {case['batch_size']} | {ours} | {torchs} | {share} |")
-    machine = f"{place(result['hardware'])}, {result['precision']}, torch {result['versions']['torch']}"
-    return "\n".join([*lines, "", f"Medians of rounds in turn, {machine}; commit {result['commit'][:7]}."])
+    conditions = []
+    for path in sorted(results.glob("convolution*.json")):
+        result = _read(path)
+        machine = place(result["hardware"])
+        for name, case in result["cases"].items():
+            ours, torchs = (f"{step['median']:,.0f} ms" for step in case["ms_per_step"].values())
+            share = "{median:.2f} ({min:.2f} to {max:.2f})".format(**case["ratio"])
+            lines.append(f"| {machine} | {name} | {case['batch_size']} | {ours} | {torchs} | {share} |")
+        torchs = f"torch {result['versions']['torch']}"
+        conditions.append(f"{machine}, {result['precision']}, {torchs}; commit {result['commit'][:7]}")
+    return "\n".join([*lines, "", f"Medians of rounds in turn. {'. '.join(conditions)}."])
 
 
 def trials_table(results: Path) -> str:

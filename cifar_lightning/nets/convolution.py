@@ -16,7 +16,6 @@ WIDEST = 8
 CHANNELS_PER_PIXEL = 16  # of a row: 64 channels for rows of 4, 128 for rows of 8
 ROW = 32
 
-
 # Winograd's transforms cost more than they save where there are fewer products of channels than this for each channel
 # in or out, and where tiles cover an image so badly that the multiplications are more than this share.
 FEWEST_PRODUCTS = 48
@@ -48,29 +47,30 @@ class Conv2d(nn.Conv2d):
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         output: Tensor
-        way = self._way(images)
+        way = faster_way(self, images)
         if way is Winograd:
             output = Winograd.apply(images.bfloat16(), self.weight)
-        elif way is _SideBySide:
-            output = _SideBySide.apply(images.bfloat16(), self.weight.bfloat16())
+        elif way is SideBySide:
+            output = SideBySide.apply(images.bfloat16(), self.weight.bfloat16())
         else:
             output = super().forward(images)
         return output
 
-    def _way(self, images: Tensor) -> type[torch.autograd.Function] | None:
-        """Whose convolution these images take; None for torch's own."""
-        if (
-            images.device.type != "cpu"
-            or self.stride != (1, 1)
-            or not torch.is_grad_enabled()
-            or not torch.is_autocast_enabled("cpu")
-            or torch.get_autocast_dtype("cpu") != torch.bfloat16
-            or torch.compiler.is_compiling()
-        ):
-            return None
-        if has_amx():
-            return _SideBySide if images.shape[-1] <= min(WIDEST, self.in_channels // CHANNELS_PER_PIXEL) else None
-        return Winograd if self.winograd and share_of_multiplications(images.shape) <= LARGEST_SHARE else None
+
+def faster_way(layer: Conv2d, images: Tensor) -> type[torch.autograd.Function] | None:
+    """The convolution that these images take; None for torch's own."""
+    if (
+        images.device.type != "cpu"
+        or layer.stride != (1, 1)
+        or not torch.is_grad_enabled()
+        or not torch.is_autocast_enabled("cpu")
+        or torch.get_autocast_dtype("cpu") != torch.bfloat16
+        or torch.compiler.is_compiling()
+    ):
+        return None
+    if has_amx():
+        return SideBySide if images.shape[-1] <= min(WIDEST, layer.in_channels // CHANNELS_PER_PIXEL) else None
+    return Winograd if layer.winograd and share_of_multiplications(images.shape) <= LARGEST_SHARE else None
 
 
 def has_amx() -> bool:
@@ -78,7 +78,7 @@ def has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
-class _SideBySide(torch.autograd.Function):
+class SideBySide(torch.autograd.Function):
     """A convolution of (N, C, H, W) by (D, C, K, K) whose weights' gradient sees several images as one."""
 
     @staticmethod

@@ -155,7 +155,7 @@ def _muon_step(optimizer: Optimizer, group: dict[str, Any]) -> None:
         order = (0, *sorted(range(1, parameter.ndim), key=parameter.stride, reverse=True))
         matrix = update.permute(order).flatten(1)
         by_shape[tuple(matrix.shape)].append((parameter.permute(order), matrix))
-    # 'medium' allows products in bfloat16, but without AMX torch makes no use of it.
+    # 'medium' allows products in bfloat16. On a CPU without AMX torch makes no use of that by itself.
     is_rough = torch.get_float32_matmul_precision() == "medium"
     for (rows, columns), pairs in by_shape.items():
         stacked = torch.stack([matrix for _, matrix in pairs]).to(torch.bfloat16 if is_rough else torch.float32)

@@ -126,7 +126,7 @@ def build_trainer(experiment: Experiment, callbacks: list[Callback], logger: lis
 def products_as_exact_as(precision: str) -> Iterator[None]:
     """Under 'bf16-mixed' torch may compute products of float32 in bfloat16: Muon's, which autocast does not reach.
 
-    They cost less on a CPU with AMX. At the end the setting is what it was.
+    They cost less. At the end the setting is what it was.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if precision == "bf16-mixed" else before)

@@ -13,7 +13,10 @@ from cifar_lightning.nets.speed_net import SpeedNet
 @pytest.mark.parametrize(
     ("number", "side", "kernel"), [(9, 7, 3), (8, 7, 3), (1, 3, 3), (33, 1, 3), (10, 5, 5), (5, 8, 3)]
 )
-def test_its_gradients_are_those_of_torchs_convolution(number: int, side: int, kernel: int) -> None:
+def test_its_gradients_are_those_of_torchs_convolution(
+    number: int, side: int, kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "has_amx", lambda: True)
     torch.manual_seed(0)
     images = torch.randn(number, 128, side, side).contiguous(memory_format=torch.channels_last)
     direction = torch.randn(number, 32, side, side)
@@ -48,12 +51,19 @@ def test_images_stand_in_rows_with_zeros_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bf16", "side", "width", "is_ours"),
-    [(True, 32, 128, True), (False, 32, 128, False), (True, 16, 128, True), (True, 32, 32, False)],
+    ("amx", "bf16", "side", "width", "is_ours"),
+    [
+        (True, True, 32, 128, True),
+        (True, False, 32, 128, False),
+        (True, True, 16, 128, True),
+        (True, True, 32, 32, False),
+        (False, True, 32, 128, False),
+    ],
 )
 def test_only_small_images_of_many_channels_in_bfloat16_take_the_detour(
-    bf16: bool, side: int, width: int, is_ours: bool, monkeypatch: pytest.MonkeyPatch
+    amx: bool, bf16: bool, side: int, width: int, is_ours: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(convolution, "has_amx", lambda: amx)
     shapes = list[tuple[int, int]]()
 
     def noted(images: Tensor, gap: int) -> Tensor:

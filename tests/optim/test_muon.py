@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cifar_lightning.optim import muon
 from cifar_lightning.optim.muon import MuonSGD, orthogonalise
 
 
@@ -96,6 +97,30 @@ def test_a_weight_of_zeros_or_of_low_precision_takes_its_step(seeded: None) -> N
         MuonSGD([weight], lr=0.1).step()
         assert weight.isfinite().all()
         assert not torch.equal(weight, before)
+
+
+def test_where_products_may_be_rough_it_is_bfloat16(seeded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    dtypes = list[torch.dtype]()
+
+    def noted(matrices: Tensor, steps: int) -> Tensor:
+        dtypes.append(matrices.dtype)
+        return orthogonalise(matrices, steps)
+
+    monkeypatch.setattr(muon, "orthogonalise", noted)
+    start, moves = torch.randn(32, 16, 3, 3), []
+    gradient = torch.randn_like(start)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            weight = nn.Parameter(start.clone())
+            weight.grad = gradient.clone()
+            MuonSGD([weight], normalise=False).step()
+            moves.append(weight.detach() - start)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert dtypes == [torch.float32, torch.bfloat16]
+    assert (moves[1] - moves[0]).norm() < 0.05 * moves[0].norm()
 
 
 def test_a_frozen_weight_and_one_without_gradient_stay(seeded: None) -> None:
