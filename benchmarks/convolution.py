@@ -3,8 +3,8 @@
     python -m benchmarks convolution [--rounds 9] [--output results/convolution_without_amx.json]
 
 times steps with it and with torch's own convolutions, in turn, and writes `results/convolution.json`: milliseconds, and
-their ratio by rounds, for cpu94's net on images of several sizes, for cpu78's and for ResNet-18. What is ours depends
-on the processor: see `faster_way` there.
+their ratio by rounds, for cpu94's net on images of several sizes, for cpu78's, for cpu96's and for ResNet-18. What is
+ours depends on the processor: see `faster_way` there.
 """
 
 import argparse
@@ -34,12 +34,13 @@ def cases(batch_size: int = 500) -> list[Case]:
     sides = (32, 28, 24, 20, 16)
     nets: list[Case] = [(f"SpeedNet on {side}x{side}", speed_net, side, batch_size) for side in sides]
     nets.append(("SpeedNet of cpu78 on 32x32", small_net, 32, batch_size // 2))
+    nets.append(("SpeedNet of cpu96 on 32x32", wide_net, 32, batch_size // 4))
     return [*nets, ("ResNet18 on 32x32", ResNet18, 32, batch_size // 4)]
 
 
 def speed_net() -> SpeedNet:
-    """cpu94's."""
-    net = SpeedNet(padding=1, whitening_bias=False, winograd=True)
+    """cpu94's, which may use Winograd's convolution here."""
+    net = SpeedNet(whitening_bias=False, winograd=True)
     net.start_from_images(torch.randn(500, 3, 32, 32))
     return net
 
@@ -49,6 +50,13 @@ def small_net() -> SpeedNet:
     net = SpeedNet(
         [32, 64, 64], patterns=16, kernel_size=3, stride=2, padding=1, whitening_bias=False, activation="ReLU"
     )
+    net.start_from_images(torch.randn(500, 3, 32, 32))
+    return net
+
+
+def wide_net() -> SpeedNet:
+    """cpu96's."""
+    net = SpeedNet([128, 384, 512], depth=3, residual=True, whitening_bias=False, winograd=True)
     net.start_from_images(torch.randn(500, 3, 32, 32))
     return net
 
