@@ -19,7 +19,7 @@ NEUTRAL_DEFAULTS = {
     "data.augment.operations": 2, "data.augment.magnitude": 9, "data.augment.erasing": 0.0, "data.augment.mixup": 0.0,
     "data.augment.cutmix": 0.0, "data.dataset": "cifar10", "model.compile": False,
     "model.label_smoothing": 0.0, "model.tta.views": "none", "model.tta.below": 1.0,
-    "model.decay_vectors": True, "data.source": "official",
+    "model.decay_vectors": True, "model.net.init_args.winograd": False, "data.source": "official",
     "data.synthetic": False,  # gone, and in the oldest runs
 }  # fmt: skip
 
