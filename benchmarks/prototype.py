@@ -33,6 +33,7 @@ from cifar_lightning.nets.speed_net import SpeedNet, _convolution, _normalisatio
 from cifar_lightning.nets.tta import TTA, averaged_logits
 from cifar_lightning.optim.muon import MuonSGD
 from cifar_lightning.runs.settings import without_folders
+from cifar_lightning.training.trainer import products_as_exact_as
 
 VALIDATION_IMAGES = 5000
 BELOW = (0.6, 0.7, 0.8, 1.0)  # images of which the net is less sure are looked at again; cpu94's is 0.6
@@ -222,7 +223,6 @@ def main(argv: list[str]) -> int:
         keep(recipe, arguments.name, None, arguments.verdict, arguments.output, parser)
         return 0
     require_commit()
-    torch.set_float32_matmul_precision("medium")  # as `fit` in bf16-mixed
     options = Options(**vars(arguments.options))
     data = CIFAR10DataModule(val_size=VALIDATION_IMAGES, source="official")
     data.prepare_data()
@@ -230,7 +230,8 @@ def main(argv: list[str]) -> int:
     about = conditions("cpu") | {"precision": "bf16-mixed", "options": asdict(options)}
     runs: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
-        runs.append(train(data, options, seed))
+        with products_as_exact_as("bf16-mixed"):
+            runs.append(train(data, options, seed))
         print(runs[-1], flush=True)
         scores = {name: [run[name] for run in runs] for name in SCORES}
         entry = about | {
