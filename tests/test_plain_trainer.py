@@ -63,7 +63,7 @@ def test_predict_gives_logits_in_the_official_order(data: CIFAR10DataModule, tmp
 
 def test_a_checkpoint_is_loaded_without_giving_the_net_again(data: CIFAR10DataModule, tmp_path: Path) -> None:
     settings: Any = {"label_smoothing": 0.1, "input_size": 48, "freeze": ["stage1"], "tta": TTA("flip", 0.9)}
-    # With fewer channels torch 2.14 crashes on some AMD processors: a 1x1 convolution of stride 2 on 24 pixels.
+    # With fewer channels torch 2.14 crashes on some AMD processors: a 1x1 convolution of stride 2 on 48 pixels.
     model, used = Classifier(ResNet18(width=16), **settings), trainer(tmp_path)
     data.augment = Augmentation(flip="random")
     used.fit(model, datamodule=data)
