@@ -80,7 +80,7 @@ def measure(timed: Sequence[Case], rounds: int) -> dict[str, Any]:
         values = interleave({OURS: lambda: step(True), TORCHS: lambda: step(False)}, rounds)  # noqa: B023
         share = ratio(values[OURS], values[TORCHS])
         found[name] = {"batch_size": batch_size, "ms_per_step": summaries(values), "ratio": share}
-        print(f"{name:<20}{share['median']:.2f} of the time with torch's own convolutions", flush=True)
+        print(f"{name:<28}{share['median']:.2f} of the time with torch's own convolutions", flush=True)
     return found
 
 

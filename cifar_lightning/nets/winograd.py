@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TILE, FILTER = 4, 3
 SIDE = TILE + FILTER - 1  # of the transformed tile
@@ -40,11 +41,12 @@ def transforms(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tens
         outputs[:, position] = point ** torch.arange(TILE)
     tiles[-1], filters[-1, -1], outputs[-1, -1] = _polynomial(points), 1, 1
     # Rows of one length: what is rounded is then of one size.
-    of_tiles, of_filters = tiles.norm(dim=1, keepdim=True), filters.norm(dim=1, keepdim=True)
-    of_filters = of_filters * of_tiles
-    tiles, filters, outputs = tiles / of_tiles, filters * of_tiles / of_filters, outputs * of_filters.T
-    squared = [torch.kron(matrix, matrix) for matrix in (tiles, filters, outputs)]
-    of_tiles, of_filters, of_outputs = squared[0].to(dtype), squared[1].float(), squared[2].to(dtype)
+    lengths = tiles.norm(dim=1, keepdim=True)
+    tiles, filters = tiles / lengths, filters * lengths
+    lengths = filters.norm(dim=1, keepdim=True)
+    filters, outputs = filters / lengths, outputs * lengths.T
+    of_tiles, of_outputs = torch.kron(tiles, tiles).to(dtype), torch.kron(outputs, outputs).to(dtype)
+    of_filters = torch.kron(filters, filters).float()
     return of_tiles, of_filters, of_outputs, of_tiles.T.contiguous(), of_outputs.T.contiguous()
 
 
@@ -66,7 +68,7 @@ def share_of_multiplications(shape: torch.Size) -> float:
 class Winograd(torch.autograd.Function):
     """Images (N, C, H, W) by a weight (K, C, 3, 3), float32, to (N, K, H, W), padded with zeros, stride 1.
 
-    The output and the images' gradient have the dtype of the images.
+    The output and the images' gradient have the dtype of the images. There is no gradient of the gradients.
     """
 
     @staticmethod
@@ -82,6 +84,7 @@ class Winograd(torch.autograd.Function):
         return _put_together(outputs, images.shape, len(weight))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         tiles, filters = ctx.saved_tensors
         _, of_filters, _, tiles_back, outputs_back = transforms(gradient.dtype)
